@@ -1,0 +1,88 @@
+"""The SyncNet orchestrator: from a weights-only SyncNet file to tracked, resumable, distributed training.
+
+    import orchestrator
+
+    report = orchestrator.inspect("stable_syncnet.pt")
+    state = orchestrator.normalize("stable_syncnet.pt", out="states")
+    model = orchestrator.load_model(state.path)
+    orchestrator.prepare("videos", "corpus")
+    config = orchestrator.load_config("configs/latentsync_16_pixel_attn.yaml", ["data.path=corpus"])
+    result = orchestrator.train(config, name="first")
+
+Names are imported when they are first used, so that `import orchestrator` is fast. Every error derives from
+`OrchestratorError`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    OrchestratorError,
+    RunError,
+    TrackingError,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.checkpoint import NormalizedCheckpoint, export, inspect, load_model, normalize
+    from orchestrator.config import RunConfig, load_config
+    from orchestrator.data.prepare import PreparationConfig
+    from orchestrator.planning import plan
+    from orchestrator.runtime.prepare import prepare
+    from orchestrator.runtime.sweep import sweep
+    from orchestrator.runtime.train import train
+    from orchestrator.training.evaluation import evaluate
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "NormalizedCheckpoint",
+    "OrchestratorError",
+    "PreparationConfig",
+    "RunConfig",
+    "RunError",
+    "TrackingError",
+    "evaluate",
+    "export",
+    "inspect",
+    "load_config",
+    "load_model",
+    "normalize",
+    "plan",
+    "prepare",
+    "sweep",
+    "train",
+]
+
+_HOMES = {
+    "NormalizedCheckpoint": "orchestrator.checkpoint",
+    "PreparationConfig": "orchestrator.data.prepare",
+    "RunConfig": "orchestrator.config",
+    "evaluate": "orchestrator.training.evaluation",
+    "export": "orchestrator.checkpoint",
+    "inspect": "orchestrator.checkpoint",
+    "load_config": "orchestrator.config",
+    "load_model": "orchestrator.checkpoint",
+    "normalize": "orchestrator.checkpoint",
+    "plan": "orchestrator.planning",
+    "prepare": "orchestrator.runtime.prepare",
+    "sweep": "orchestrator.runtime.sweep",
+    "train": "orchestrator.runtime.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

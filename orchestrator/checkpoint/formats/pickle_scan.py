@@ -1,0 +1,67 @@
+"""Which classes and functions does a pickle name? Told by reading its instructions, without following any of them.
+
+Why: the refusal of an unsafe file names everything it would have run, not just the first thing, and is decided before
+anything is unpickled. `torch.load(weights_only=True)` stays the second wall behind it.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from orchestrator.checkpoint.formats.standins import ALLOWED
+
+_TORCH_READS = {
+    "collections.OrderedDict",
+    "collections.Counter",
+    "_codecs.encode",
+    "builtins.bytearray",
+    "builtins.set",
+    "builtins.complex",
+}
+_STRINGS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
+
+
+def named_globals(pickled: BinaryIO) -> list[str]:
+    """Every `module.name` in one pickle, sorted; the stream stands behind the pickle afterwards.
+
+    Raises:
+        ValueError: the stream is no whole pickle.
+    """
+    found: set[str] = set()
+    strings: list[str] = []  # the last two that were put on the stack: what STACK_GLOBAL takes
+    memo: list[str] = []
+    last = "?"
+    for op, argument, _ in pickletools.genops(pickled):
+        if op.name in ("GLOBAL", "INST"):
+            found.add(_python3_name(str(argument).replace(" ", ".", 1)))
+        elif op.name == "STACK_GLOBAL":
+            found.add(_python3_name(".".join(strings[-2:])))
+        elif op.name == "MEMOIZE":
+            memo.append(last)
+            continue
+        last = str(argument) if op.name in _STRINGS else "?"
+        if op.name in ("BINGET", "LONG_BINGET") and isinstance(argument, int) and argument < len(memo):
+            last = memo[argument]
+        if last != "?":
+            strings = [*strings[-1:], last]
+    return sorted(found)
+
+
+def foreign(names: Iterable[str]) -> list[str]:
+    """Those that neither torch's own safe loader reads nor the fixed list allows."""
+    return [name for name in names if not name.startswith("torch.") and name not in _TORCH_READS | ALLOWED.keys()]
+
+
+def beside_weights(names: Iterable[str]) -> tuple[str, ...]:
+    """Those that stand-ins take the place of."""
+    return tuple(name for name in names if name in ALLOWED)
+
+
+def _python3_name(name: str) -> str:
+    """Protocol 2, torch's own, spells builtins as Python 2 did."""
+    if not name.startswith("__builtin__."):
+        return name
+    short = name.removeprefix("__builtin__.")
+    return "builtins." + {"long": "int", "unicode": "str"}.get(short, short)

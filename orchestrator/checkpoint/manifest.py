@@ -1,0 +1,110 @@
+"""The manifest of a canonical directory: written last, so that its presence means that all the rest is there.
+
+Contract (`manifest.json`): `kind`, `format_version`, `content_hash`, `content` (digest of each part), `files` (name ->
+sha256 and size), and `manifest_hash`, the sha256 of the canonical JSON of all other keys, so that damage to the
+manifest itself is noticed too. Canonical JSON: keys sorted, no spaces, UTF-8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.checkpoint.tensors import FileEntry
+from orchestrator.errors import CheckpointError, RefusalReason
+
+KIND = "syncnet-orchestrator.train-state"
+"""What every manifest of ours says it is."""
+FORMAT_VERSION = 1
+"""Raised when a reader of this version could no longer understand the directory."""
+MANIFEST = "manifest.json"
+"""Its file name."""
+
+_PLAIN_NAME = re.compile(r"[a-z_]+\.(safetensors|json)")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in a canonical directory."""
+
+    content_hash: str
+    """Digest of the training state: same state, same hash, wherever and whenever it was written."""
+    content: dict[str, str | None]
+    """Digest of each part: `weights`, `optimizer`, `rng`, `state`; none where the part is absent."""
+    files: dict[str, FileEntry]
+    """Every file beside the manifest."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON data, signed with its own hash."""
+        raw: dict[str, Any] = {
+            "kind": KIND,
+            "format_version": FORMAT_VERSION,
+            "content_hash": self.content_hash,
+            "content": self.content,
+            "files": {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in self.files.items()},
+        }
+        return {**raw, "manifest_hash": digest_of(raw)}
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one spelling of plain data that is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of the canonical JSON of plain data."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def content_digest(content: Mapping[str, str | None]) -> str:
+    """The content hash of a state whose parts have these digests."""
+    return digest_of({"kind": KIND, "format_version": FORMAT_VERSION, **content})
+
+
+def parse_manifest(text: bytes, path: str) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        CheckpointError: `corrupt`, or `unsupported` when a newer version wrote it.
+    """
+    try:
+        raw = json.loads(text)
+        version = raw["format_version"] if raw["kind"] == KIND else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise _too_new(version, path)
+        return _checked(raw, version)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: {error}",
+            reason=RefusalReason.CORRUPT,
+            path=path,
+            hint="copy or download the checkpoint directory again, or use an earlier one",
+        ) from error
+
+
+def _checked(raw: dict[str, Any], version: object) -> Manifest:
+    signature = raw.pop("manifest_hash")
+    if version != FORMAT_VERSION:
+        raise ValueError("it does not describe a training state")
+    if digest_of(raw) != signature:
+        raise ValueError("its content does not match its own hash")
+    if content_digest(raw["content"]) != raw["content_hash"]:
+        raise ValueError("the content hash does not follow from its parts")
+    for name in raw["files"]:
+        if not _PLAIN_NAME.fullmatch(name):
+            raise ValueError(f"it lists {name!r}, which is no file of a checkpoint")
+    files = {name: FileEntry(entry["sha256"], entry["size"]) for name, entry in raw["files"].items()}
+    return Manifest(raw["content_hash"], raw["content"], files)
+
+
+def _too_new(version: int, path: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} has format version {version}, but this program reads up to {FORMAT_VERSION}",
+        reason=RefusalReason.UNSUPPORTED,
+        path=path,
+        hint="update the orchestrator",
+    )

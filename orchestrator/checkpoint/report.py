@@ -1,0 +1,104 @@
+"""What `inspect` and `normalize` tell about a checkpoint: found, missing, settled.
+
+Contract: `to_dict` is plain JSON data; `lines` is the same for a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from orchestrator.checkpoint.state import AnyModelConfig, Decision, Json, TrainState
+from orchestrator.checkpoint.tensors import DTYPE_NAMES
+
+CANONICAL = "canonical"
+"""Format and container of this product's own directories."""
+
+_PARTS = ("optimizer", "scaler", "rng", "best")
+
+
+@dataclass(frozen=True)
+class InspectReport:
+    """Everything about a readable checkpoint except its tensors."""
+
+    path: str
+    """The file or directory."""
+    container: str
+    """How the bytes are packed."""
+    format: str
+    """What is laid out in them."""
+    architecture: str
+    """How the network was recognised."""
+    model: AnyModelConfig
+    """The network."""
+    parameters: int
+    """Numbers in the weights, buffers not counted where they are integers."""
+    dtypes: dict[str, int]
+    """Element type in the file -> number of tensors."""
+    step: int
+    """Optimizer steps done; 0 when the file does not say."""
+    samples: int
+    """Position in the sample stream; 0 when the file does not say."""
+    present: tuple[str, ...]
+    """Parts of a training state that are there."""
+    missing: tuple[str, ...]
+    """Parts that are not, and start fresh."""
+    decisions: tuple[Decision, ...]
+    """What had to be settled."""
+    allowed_classes: tuple[str, ...]
+    """Harmless classes beside the weights, replaced by inert stand-ins."""
+    ignored: tuple[str, ...] = ()
+    """Entries of the file that are not carried over."""
+    sha256: str = ""
+    """Digest of the file; empty for a directory."""
+    size: int = 0
+    """Bytes of the file; 0 for a directory."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether training would continue exactly: optimizer and data position are both there."""
+        return "optimizer" in self.present and "samples" in self.present
+
+    def to_dict(self) -> dict[str, Json]:
+        """As plain JSON data."""
+        raw = asdict(self)
+        raw["model"] = self.model.model_dump(mode="json")
+        raw["decisions"] = [decision.to_dict() for decision in self.decisions]
+        for key in ("present", "missing", "allowed_classes", "ignored"):
+            raw[key] = list(raw[key])
+        return {**raw, "resumable": self.resumable, "safe": True}
+
+    def lines(self) -> list[str]:
+        """For a person, one fact per line."""
+        facts = [
+            f"{self.path}: {self.format} in {self.container}",
+            f"network: {self.architecture}, {self.parameters:,} parameters",
+            f"step {self.step}, data position {self.samples}",
+            f"present: {', '.join(self.present)}",
+            f"missing: {', '.join(self.missing) or 'nothing'}",
+        ]
+        facts += [f"{d.field} = {d.value} ({d.source}): {d.why}" for d in self.decisions]
+        return facts + [f"not carried over: {', '.join(self.ignored)}"] * bool(self.ignored)
+
+
+def parts(state: TrainState) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(present, missing) parts of a state."""
+    there = {name: getattr(state, name) is not None for name in _PARTS}
+    there = {"weights": True, "step": state.step > 0, "samples": state.samples > 0, **there}
+    there["history"] = bool(state.history)
+    return tuple(name for name, is_there in there.items() if is_there), tuple(
+        name for name, is_there in there.items() if not is_there
+    )
+
+
+def count_parameters(state: TrainState) -> int:
+    """Numbers in the floating-point tensors."""
+    return sum(tensor.numel() for tensor in state.weights.values() if tensor.is_floating_point())
+
+
+def count_dtypes(state: TrainState) -> dict[str, int]:
+    """Element type -> number of tensors."""
+    counts: dict[str, int] = {}
+    for tensor in state.weights.values():
+        name = DTYPE_NAMES[tensor.dtype]
+        counts[name] = counts.get(name, 0) + 1
+    return counts

@@ -1,0 +1,298 @@
+"""The command `orchestrator`: what a person types. Every command is one library call and a rendering of its result.
+
+Exit codes: 0 done, 1 done but the answer is bad (a failing doctor, a plan with problems), 2 refused or failed with one
+clear message, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator import __version__
+from orchestrator.errors import OrchestratorError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train SyncNets from any pretrained file: inspect, normalize, prepare, train, sweep, evaluate, export.",
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; LatentSync's own files load too.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")]
+Name = Annotated[str, typer.Option("--name", help="The run's name: the same name continues the same run.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint file or directory.")]
+ModelFile = Annotated[Path | None, typer.Option("--config", help="A YAML file that describes the network.")]
+NameOrNone = Annotated[str | None, typer.Option("--name", help="The run's name, to tell a start from a continuation.")]
+Data = Annotated[Path, typer.Option("--data", help="The folder that `prepare` wrote.")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code; errors become one message on standard error."""
+    try:
+        app(args=list(argv) if argv is not None else None, prog_name="orchestrator")
+    except OrchestratorError as error:
+        err.print("error:", style="bold red", end=" ")
+        err.print(str(error), markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        err.print("interrupted; give the same command again to continue")
+        return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    return 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version.")] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Where the demo keeps everything.")] = Path("demo-run"),
+) -> None:
+    """Everything below, on a small corpus that it makes itself; run again, it continues."""
+    from orchestrator.demo import run_demo
+
+    run_demo(folder, out)
+
+
+@app.command()
+def inspect(file: File, config: ModelFile = None, as_json: AsJson = False) -> None:
+    """What is this file? Format, architecture, what is missing, and what normalizing would decide."""
+    from orchestrator.checkpoint import inspect as look
+
+    report = look(file, model_config=_model(config)).to_dict()
+    _print_json(report) if as_json else _card(str(file), report)
+
+
+@app.command()
+def normalize(
+    file: File,
+    folder: Annotated[Path, typer.Option("--out", help="The store that the resumable state is written to.")],
+    config: ModelFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """A weights-only file becomes a resumable state, with a report of every decision."""
+    from orchestrator.checkpoint import normalize as make
+
+    result = make(file, folder, model_config=_model(config))
+    if as_json:
+        _print_json({"path": str(result.path), **result.report.to_dict()})
+    else:
+        _card(str(file), result.report.to_dict())
+        out.print(f"resumable state: {result.path}", soft_wrap=True)
+
+
+@app.command()
+def prepare(
+    videos: Annotated[Path, typer.Argument(metavar="VIDEOS", help="Folder of aligned talking-head videos.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for shards and manifest.")],
+    resolution: Annotated[int, typer.Option(help="Pixels per side of the stored face.")] = 256,
+    full_face: Annotated[bool, typer.Option("--full-face", help="Store whole faces, not lower halves.")] = False,
+    val_fraction: Annotated[float, typer.Option(help="Share of the speakers kept for validation.")] = 0.1,
+    as_json: AsJson = False,
+) -> None:
+    """Videos become shards and a manifest; run again, it does only what is missing."""
+    from dataclasses import asdict
+
+    from pydantic import ValidationError
+
+    from orchestrator.config.load import describe_validation
+    from orchestrator.data.prepare import PreparationConfig
+    from orchestrator.errors import ConfigError
+    from orchestrator.runtime.prepare import prepare as run
+
+    try:
+        config = PreparationConfig(resolution=resolution, lower_half=not full_face, val_fraction=val_fraction)
+    except ValidationError as error:
+        raise ConfigError(describe_validation(error, PreparationConfig), source="the options") from None
+    summary = run(videos, folder, config, console=Console(quiet=True) if as_json else out)
+    _print_json(asdict(summary)) if as_json else _card(str(folder), asdict(summary))
+
+
+@app.command()
+def plan(config: ConfigFile, overrides: Overrides = None, name: NameOrNone = None, as_json: AsJson = False) -> None:
+    """What would happen: start decision, steps, sizes, and every problem at once."""
+    from orchestrator.planning import plan as look_ahead
+
+    result = look_ahead(config, overrides or [], name=name)
+    if as_json:
+        _print_json({"start": result.start, **result.facts, "notes": result.notes, "problems": result.problems})
+    else:
+        _card(str(config), {"start": result.start, **result.facts})
+        _print_notes(result.notes)
+        for problem in result.problems:
+            err.print(f"problem: {problem}", markup=False, soft_wrap=True)
+    raise typer.Exit(int(bool(result.problems)))
+
+
+@app.command()
+def train(config: ConfigFile, name: Name, overrides: Overrides = None) -> None:
+    """Start or continue a run: the same command does both."""
+    from orchestrator.config import load_config_with_notes
+    from orchestrator.runtime.train import train as run
+
+    checked, notes = load_config_with_notes(config, overrides or [])
+    _print_notes(notes)
+    result = run(checked, name, console=out)
+    _print_result(result)
+
+
+@app.command()
+def sweep(config: ConfigFile, name: Name, overrides: Overrides = None) -> None:
+    """Start or continue a sweep from one normalized state, ranked together with the untouched file."""
+    from orchestrator.config import load_config
+    from orchestrator.runtime.sweep import sweep as run
+
+    _print_ranking(run(load_config(config, overrides or []), name, console=out))
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A run; all of them when left out.")] = None,
+    storage: Annotated[str, typer.Option(help="The folder that holds the runs.")] = "runs",
+) -> None:
+    """Progress, ETA, best value and MLflow run of one or all runs."""
+    from orchestrator.runtime.progress import read_statuses
+
+    table = Table("run", "state", "progress", "best", "MLflow run", box=None)
+    for row in read_statuses(storage, name):
+        table.add_row(*row)
+    out.print(table)
+
+
+@app.command()
+def evaluate(
+    file: File,
+    data: Data,
+    split: Annotated[Literal["val", "train", "all"], typer.Option(help="Which clips.")] = "val",
+    pairs: Annotated[int, typer.Option(min=2, help="Balanced pairs to judge.")] = 2048,
+    as_json: AsJson = False,
+) -> None:
+    """Pair accuracy and AUC of a checkpoint on fixed pairs."""
+    from dataclasses import asdict
+
+    from orchestrator.training.evaluation import evaluate as judge
+
+    report = judge(file, data, split=split, pairs=pairs)
+    if as_json:
+        _print_json(asdict(report))
+        return
+    _card(str(file), {**{key: round(value, 4) for key, value in report.metrics.items()}, "chance": "accuracy 0.5, loss ln 2"})
+    out.print(f"{report.pairs} pairs of {report.clips} {report.split} clips, pair list {report.pairs_hash[:12]}")
+
+
+@app.command()
+def export(
+    file: File,
+    form: Annotated[Literal["latentsync", "wav2lip", "safetensors"], typer.Option("--format", help="The layout.")],
+    target: Annotated[Path, typer.Option("--out", help="The file to write.")],
+) -> None:
+    """Weights in the layout that other trainers load."""
+    from orchestrator.checkpoint import export as write
+
+    write(file, form, target)
+    out.print(f"wrote {target}", soft_wrap=True)
+
+
+@app.command()
+def doctor(storage: Annotated[str, typer.Option(help="The folder that holds the runs.")] = "runs") -> None:
+    """Numbered checks of this machine: packages, storage, MLflow, Ray."""
+    from orchestrator.doctor import examine
+
+    findings = examine(storage)
+    for number, finding in enumerate(findings, 1):
+        mark = "[green]ok[/]" if finding.ok else "[red]problem[/]"
+        out.print(f"{number}. {mark} {finding.check}: {finding.found}", soft_wrap=True)
+        if finding.hint:
+            out.print(f"   {finding.hint}", markup=False, soft_wrap=True)
+    raise typer.Exit(int(not all(finding.ok for finding in findings)))
+
+
+def _model(config: Path | None) -> Any:
+    if config is None:
+        return None
+    from orchestrator.config import load_model_config
+
+    return load_model_config(config)
+
+
+def _print_notes(notes: list[str]) -> None:
+    for note in notes:
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+def _card(title: str, facts: dict[str, Any]) -> None:
+    """Facts as a two-column table; nested ones indented below their name."""
+    table = Table(title=title, show_header=False, box=None, title_justify="left", title_style="bold")
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in facts.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            table.add_row(key, "")
+            for item in value:
+                table.add_row(f"  {item.get('field', '')}", f"{item.get('value')} ({item.get('source')}: {item.get('why')})")
+        else:
+            table.add_row(key, json.dumps(value) if isinstance(value, (list, dict)) else str(value))
+    out.print(table)
+
+
+def _print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def _print_result(result: Any) -> None:
+    from orchestrator.tracking import open_hint
+
+    facts = {
+        "steps": result.step,
+        "baseline (step 0)": "none" if result.baseline is None else f"{result.baseline:.4f}",
+        "best": f"{result.best:.4f} at step {result.best_step}",
+        "best checkpoint": result.best_checkpoint,
+        "MLflow run": result.run_id,
+        "open MLflow": open_hint(result.tracking_uri),
+    }
+    _card(result.name, facts)
+
+
+def _print_ranking(result: Any) -> None:
+    from orchestrator.tracking import open_hint
+
+    table = Table("rank", "trial", result.metric, "step", "state", "settings", title=result.name, box=None)
+    for rank, row in enumerate(result.ranking, 1):
+        settings = ", ".join(f"{key}={_short(value)}" for key, value in row.settings.items())
+        value = "none" if row.value is None else f"{row.value:.4f}"
+        table.add_row(str(rank), row.trial, value, str(row.step), row.state, settings)
+    out.print(table)
+    if result.baseline is not None and result.best.trial == result.baseline.trial:
+        out.print("no trial beats the pretrained file")
+    out.print(f"open MLflow: {open_hint(result.tracking_uri)}", soft_wrap=True)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""From YAML and `a.b=c` overrides to a checked `RunConfig`.
+
+Promises: every problem is reported at once, in one grammar ("`optim.lr` must be > 0, but is -1"), unknown keys with a
+did-you-mean; LatentSync's own SyncNet YAML files load too, with a note for every setting that has no meaning here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from yaml import YAMLError
+
+from orchestrator.config.checks import cross_problems
+from orchestrator.config.latentsync import convert_latentsync, is_latentsync
+from orchestrator.config.model import ModelConfig, StableSyncNetConfig, Wav2LipSyncNetConfig
+from orchestrator.config.schema import RunConfig
+from orchestrator.errors import ConfigError
+
+_MODEL: TypeAdapter[StableSyncNetConfig | Wav2LipSyncNetConfig] = TypeAdapter(ModelConfig)
+_UNION_TAGS = {"stable_syncnet", "wav2lip_syncnet", "int", "tuple[int, int]"}
+
+
+def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """Read and check a configuration.
+
+    Args:
+        source: a YAML file, or the same as a mapping.
+        overrides: `a.b=c` strings; the value is read as YAML.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
+    return load_config_with_notes(source, overrides)[0]
+
+
+def load_config_with_notes(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> tuple[RunConfig, list[str]]:
+    """Like `load_config`, with what was left out or reinterpreted of a foreign file, one sentence each."""
+    name = "the configuration" if isinstance(source, Mapping) else str(source)
+    raw, notes = _read(source, name), []
+    if is_latentsync(raw):
+        raw, notes = convert_latentsync(raw)
+    config = validate(_override(raw, overrides, name), name)
+    return config, notes
+
+
+def validate(raw: Mapping[str, Any], name: str = "the configuration") -> RunConfig:
+    """Check a plain mapping against the schema and against itself."""
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(describe_validation(error, RunConfig), source=name) from None
+    problems = cross_problems(config) + _space_problems(config)
+    if problems:
+        raise ConfigError(problems, source=name)
+    return config
+
+
+def load_model_config(source: str | Path | Mapping[str, Any]) -> StableSyncNetConfig | Wav2LipSyncNetConfig:
+    """The model part of a configuration file, of LatentSync's too; or a mapping that is such a part.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
+    name = "the model configuration" if isinstance(source, Mapping) else str(source)
+    raw = _read(source, name)
+    if is_latentsync(raw):
+        raw = convert_latentsync(raw)[0]
+    try:
+        return _MODEL.validate_python(raw.get("model", raw))
+    except ValidationError as error:
+        raise ConfigError(describe_validation(error, StableSyncNetConfig, "model."), source=name) from None
+
+
+def apply_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """A copy of `config` with dotted settings replaced, checked as a whole again."""
+    raw = config.model_dump(mode="python")
+    for dotted, value in settings.items():
+        *sections, key = dotted.split(".")
+        target = raw
+        for section in sections:
+            target = target[section]
+        target[key] = value
+    return validate(raw)
+
+
+def describe_validation(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> list[str]:
+    """pydantic's findings in our grammar."""
+    return [_describe(dict(finding), schema, prefix) for finding in error.errors()]
+
+
+def setting_names(schema: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Every dotted setting of the schema."""
+    for key, field in schema.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from setting_names(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """`; did you mean ...?`, or nothing when no known word is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _read(source: str | Path | Mapping[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(source, Mapping):
+        path = Path(source)
+        if not path.is_file():
+            raise ConfigError([f"there is no file {name}"], source=name, hint="give the path of a YAML file")
+    try:
+        node = OmegaConf.create(dict(source)) if isinstance(source, Mapping) else OmegaConf.load(path)
+        raw = OmegaConf.to_container(node, resolve=True)
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError([f"it cannot be read as YAML: {reason}"], source=name) from None
+    if not isinstance(raw, dict):
+        raise ConfigError([f"it must be a mapping of sections, but is a {type(raw).__name__}"], source=name)
+    return {str(key): value for key, value in raw.items()}
+
+
+def _override(raw: dict[str, Any], overrides: Sequence[str], name: str) -> dict[str, Any]:
+    malformed = [f"override `{item}` must look like a.b=c" for item in overrides if "=" not in item]
+    if malformed:
+        raise ConfigError(malformed, source=name)
+    try:
+        merged = OmegaConf.merge(_without_interpolation(raw), OmegaConf.from_dotlist(list(overrides)))
+        return dict(OmegaConf.to_container(merged, resolve=True))  # type: ignore[arg-type]
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError([f"an override cannot be applied: {' '.join(str(error).split())}"], source=name) from None
+
+
+def _without_interpolation(raw: dict[str, Any]) -> Any:
+    # already resolved: a value that merely looks like an interpolation must not be resolved a second time
+    return OmegaConf.create(raw, flags={"allow_objects": True})
+
+
+def _describe(finding: dict[str, Any], schema: type[BaseModel], prefix: str) -> str:
+    path = [part for part in finding["loc"] if part not in _UNION_TAGS]
+    dotted = prefix + _dotted(path)
+    value, context = finding["input"], finding.get("ctx", {})
+    comparison = {"greater_than": ("gt", ">"), "greater_than_equal": ("ge", ">=")} | {
+        "less_than": ("lt", "<"),
+        "less_than_equal": ("le", "<="),
+    }
+    match finding["type"]:
+        case "extra_forbidden":
+            return f"`{dotted}` is not a setting{_suggest(path, schema, prefix)}"
+        case "missing":
+            return f"`{dotted}` is required, but missing"
+        case "literal_error":
+            return f"`{dotted}` must be {context['expected']}, but is {value!r}"
+        case "union_tag_invalid":
+            found = value.get("name") if isinstance(value, Mapping) else value
+            return f"`{dotted}.name` must be one of {context['expected_tags']}, but is {found!r}"
+        case "union_tag_not_found":
+            return f"`{dotted}.name` is required, but missing: one of stable_syncnet, wav2lip_syncnet"
+        case kind if kind in comparison:
+            key, sign = comparison[kind]
+            return f"`{dotted}` must be {sign} {context[key]}, but is {value!r}"
+        case "value_error":
+            return f"`{dotted}` {context['error']}"
+        case _:
+            return f"`{dotted}`: {finding['msg'][0].lower()}{finding['msg'][1:]}, but it is {value!r}"
+
+
+def _suggest(path: list[Any], schema: type[BaseModel], prefix: str) -> str:
+    known = list(setting_names(schema, prefix)) + [f"{prefix}{key}" for key in schema.model_fields]
+    if path and path[0] == "model":
+        known += [f"model.{key}" for key in StableSyncNetConfig.model_fields]
+    dotted = prefix + _dotted(path)
+    by_leaf = {name.rpartition(".")[2]: name for name in known}
+    leaf = dotted.rpartition(".")[2]
+    return did_you_mean(dotted, known) or (f"; did you mean `{by_leaf[leaf]}`?" if leaf in by_leaf else "")
+
+
+def _dotted(path: list[Any]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _space_problems(config: RunConfig) -> list[str]:
+    """Every swept setting must exist, and each end and choice of its range must be a value it may have."""
+    if config.sweep is None:
+        return []
+    known, problems = list(setting_names()), []
+    base = config.model_copy(update={"sweep": None})
+    for dotted, dimension in config.sweep.space.items():
+        if dotted not in known:
+            problems.append(f"`sweep.space` names `{dotted}`, which is not a setting{did_you_mean(dotted, known)}")
+            continue
+        values = dimension.loguniform or dimension.uniform or dimension.choice or dimension.grid or ()
+        for value in values:
+            try:
+                apply_settings(base, {dotted: value})
+            except ConfigError as error:
+                problems.append(f"`sweep.space.{dotted}` has the value {value!r}: {'; '.join(error.problems)}")
+    return problems

@@ -1,0 +1,192 @@
+"""Every setting of a run, typed: the only truth about configuration. YAML files hold presets of it.
+
+There are no hosts and no addresses here except where a person puts them (`storage`, `tracking.uri`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from orchestrator.config.model import ModelConfig
+from orchestrator.config.section import Section
+
+Verb = Literal["init", "resume", "fork"]
+
+
+class StartConfig(Section):
+    """What the run starts from. The run's own latest checkpoint always comes first."""
+
+    checkpoint: str | None = None
+    """A SyncNet file in any readable format, or a normalized directory; none means from scratch."""
+    verb: Verb = "init"
+    """init: take the weights, start at step 0. resume: take everything, continue exactly. fork: take weights, step
+    and data position, with a new optimizer and schedule."""
+
+
+class DataConfig(Section):
+    """Which prepared corpus, and how windows and negatives are drawn from it."""
+
+    path: str | None = None
+    """The folder that `prepare` wrote."""
+    min_shift: int = Field(1, ge=1)
+    """Least distance in frames between the end of the positive window and a same-clip negative (or its start), so
+    that the two never overlap."""
+    max_shift: int | None = Field(None, ge=1)
+    """Greatest such distance; none means anywhere in the clip."""
+    loader_threads: int = Field(1, ge=0)
+    """Threads that read batches ahead; 0 reads in the training loop itself."""
+    prefetch: int = Field(4, ge=1)
+    """Batches read ahead."""
+
+
+class OptimConfig(Section):
+    """AdamW and its schedule. The defaults are those of LatentSync's SyncNet training."""
+
+    lr: float = Field(1e-5, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the two moments."""
+    eps: float = Field(1e-8, gt=0)
+    """Added to the denominator."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the rate goes on after warm-up."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of linear warm-up from 0."""
+    min_lr_ratio: float = Field(0.0, ge=0, le=1)
+    """Where the cosine ends, as a share of the peak."""
+    grad_clip_norm: float | None = Field(1.0, gt=0)
+    """Clip the global gradient norm to this; none means no clipping."""
+
+
+class TrainConfig(Section):
+    """How long and in what portions."""
+
+    steps: int = Field(1000, ge=1)
+    """Optimizer steps in total, those of a resumed run included."""
+    global_batch: int = Field(256, ge=1)
+    """Samples per optimizer step over all workers; per-worker batch and accumulation are derived from it."""
+    micro_batch: int = Field(32, ge=1)
+    """Most samples that one worker puts through the net at once."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Autocast type; fp16 adds a gradient scaler and needs a GPU."""
+    seed: int = Field(42, ge=0)
+    """Seed of the weights, the sample stream and dropout."""
+    log_every: int = Field(10, ge=1)
+    """Steps between logged metrics."""
+
+
+class EvalConfig(Section):
+    """The deterministic validation."""
+
+    every: int = Field(100, ge=1)
+    """Steps between validations; step 0 and the last step are always validated."""
+    pairs: int = Field(2048, ge=2)
+    """Balanced positive and negative pairs, the same ones every time."""
+    batch: int = Field(64, ge=1)
+    """Pairs that one worker puts through the net at once."""
+
+
+class CheckpointConfig(Section):
+    """When to save and what to keep."""
+
+    every: int = Field(100, ge=1)
+    """Steps between checkpoints; the last step is always saved."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints kept: this many of the best by `metric`, and besides always the last."""
+    metric: Literal["val/accuracy", "val/auc", "val/loss"] = "val/accuracy"
+    """The validation figure that decides which checkpoint is best."""
+
+
+class ScaleConfig(Section):
+    """Workers of the run: how many, and what each asks of the cluster."""
+
+    num_workers: int = Field(1, ge=0)
+    """Data-parallel workers; 0 runs the same loop in the driver's own process, without any worker."""
+    use_gpu: bool | Literal["auto"] = "auto"
+    """One GPU per worker; auto takes them where the cluster has enough."""
+    cpus_per_worker: float = Field(1, gt=0)
+    """CPUs that each worker reserves."""
+    max_failures: int = Field(3, ge=-1)
+    """Worker-group failures to recover from; -1 means without limit."""
+
+
+class TrackingConfig(Section):
+    """Where MLflow keeps the runs."""
+
+    uri: str | None = None
+    """Tracking server or store; none means MLFLOW_TRACKING_URI, and without that a SQLite file under `storage`."""
+    experiment: str = Field("syncnet", min_length=1)
+    """The MLflow experiment."""
+
+
+class Dimension(Section):
+    """One swept setting: exactly one way to draw its values."""
+
+    loguniform: tuple[float, float] | None = None
+    """From low to high, evenly in the logarithm."""
+    uniform: tuple[float, float] | None = None
+    """From low to high, evenly."""
+    choice: tuple[Any, ...] | None = Field(None, min_length=1)
+    """One of these at random."""
+    grid: tuple[Any, ...] | None = Field(None, min_length=1)
+    """Each of these in turn; grids multiply."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Dimension:
+        given = [key for key in type(self).model_fields if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"must have exactly one of loguniform, uniform, choice, grid, but has {given or 'none'}")
+        low_high = self.loguniform or self.uniform
+        if low_high and not low_high[0] < low_high[1]:
+            raise ValueError(f"must go from low to high, but is {list(low_high)}")
+        if self.loguniform and self.loguniform[0] <= 0:
+            raise ValueError(f"a loguniform range must be > 0, but starts at {self.loguniform[0]}")
+        return self
+
+
+class SweepConfig(Section):
+    """A sweep: which settings vary, how trials are drawn and stopped."""
+
+    space: dict[str, Dimension] = Field(min_length=1)
+    """Dotted setting -> how to draw it, e.g. `optim.lr: {loguniform: [1e-5, 1e-3]}`."""
+    trials: int = Field(8, ge=1)
+    """Draws from the space; with grids, draws per grid point."""
+    scheduler: Literal["none", "asha"] = "none"
+    """asha stops trials early that lag behind at the same step."""
+    grace_steps: int = Field(1, ge=1)
+    """Steps that asha gives every trial."""
+    max_concurrent: int = Field(0, ge=0)
+    """Trials at once; 0 means as many as the cluster has room for."""
+    seed: int = Field(42, ge=0)
+    """Seed of the draws."""
+
+
+class RunConfig(Section):
+    """One training run, or, with `sweep`, one sweep."""
+
+    model: ModelConfig
+    """The network."""
+    start: StartConfig = StartConfig()
+    """What to start from."""
+    data: DataConfig = DataConfig()
+    """What to train on."""
+    optim: OptimConfig = OptimConfig()
+    """How to optimise."""
+    train: TrainConfig = TrainConfig()
+    """How long."""
+    eval: EvalConfig = EvalConfig()
+    """How to validate."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """What to keep."""
+    scale: ScaleConfig = ScaleConfig()
+    """On how many workers."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Where to record it."""
+    storage: str = Field("runs", min_length=1)
+    """Folder under which every run has a folder of its own; all workers must see it."""
+    sweep: SweepConfig | None = None
+    """The sweep over the settings above."""

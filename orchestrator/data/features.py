@@ -1,0 +1,76 @@
+"""The two features on which the pretrained SyncNets were trained: the log-mel spectrogram and the resized frame.
+
+Contract: `log_mel` of T * 640 samples (T video frames) has floor(3.2 * T) + 1 columns, so that every window of N
+frames that fits into the clip has its full `mel_columns(N)` columns from `mel_start(first frame)` on.
+"""
+
+# T frames or samples, C channels, H W pixels, L mel columns
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchaudio.functional import preemphasis
+from torchaudio.transforms import MelSpectrogram
+
+from orchestrator.config.media import HOP, N_MELS, SAMPLE_RATE
+from orchestrator.errors import DataError
+
+_WINDOW = 800
+_PREEMPHASIS = 0.97
+_FLOOR = 1e-5
+_REFERENCE_DB = 20.0
+_RANGE_DB = 100.0
+_LIMIT = 4.0
+
+
+def log_mel(wave: Tensor) -> Tensor:
+    """Log-mel spectrogram of a mono wave.
+
+    Args:
+        wave: float32 `(samples,)` in [-1, 1] at 16 kHz.
+
+    Returns:
+        float32 `(80, samples // 200 + 1)` in [-4, 4]; column k is centred on sample 200 * k.
+
+    Raises:
+        DataError: `bad_wave` when the wave is not one-dimensional or is empty.
+    """
+    if wave.ndim != 1 or wave.numel() == 0:
+        raise DataError(f"a wave must be (samples,) and not empty, but is {tuple(wave.shape)}", reason="bad_wave")
+    magnitude = _mel_transform()(preemphasis(wave.float(), _PREEMPHASIS))
+    decibel = 20 * torch.log10(magnitude.clamp_min(_FLOOR)) - _REFERENCE_DB
+    return (2 * _LIMIT * (decibel + _RANGE_DB) / _RANGE_DB - _LIMIT).clamp(-_LIMIT, _LIMIT)
+
+
+def resize_frames(frames_TCHW: Tensor, size: int) -> Tensor:
+    """Resize uint8 frames `(T, C, H, W)` to `(T, C, size, size)` uint8; frames of that size come back unchanged.
+
+    The interpolation runs in float and is rounded afterwards: on uint8 itself it would be off by up to 3 levels.
+    """
+    if frames_TCHW.shape[-2:] == (size, size):
+        return frames_TCHW
+    resized = F.interpolate(frames_TCHW.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp_(0, 255).round_().to(torch.uint8)
+
+
+@cache
+def _mel_transform() -> MelSpectrogram:
+    """The transform, built once. Zero padding and Slaney's scale are what the files expect, not the defaults."""
+    return MelSpectrogram(
+        SAMPLE_RATE,
+        n_fft=_WINDOW,
+        win_length=_WINDOW,
+        hop_length=HOP,
+        f_min=55.0,
+        f_max=7600.0,
+        n_mels=N_MELS,
+        power=1.0,
+        center=True,
+        pad_mode="constant",
+        norm="slaney",
+        mel_scale="slaney",
+    )

@@ -1,0 +1,108 @@
+"""The manifest: one Parquet file that says of every source clip what became of it.
+
+File contract: `manifest.parquet` in the prepared folder, one row per source in the order of `clip_id`, columns as the
+fields of `ManifestRow`. Rejected clips stay in it with their reason, so that nothing disappears silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.data.files import atomic_writer
+from orchestrator.errors import DataError
+
+MANIFEST_NAME = "manifest.parquet"
+MANIFEST_VERSION = 1
+"""Changes whenever the columns or their meaning change."""
+_VERSION_KEY = b"syncnet.manifest_version"
+_HINT = "run `orchestrator prepare VIDEOS --out DIR` and give that DIR"
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One source clip."""
+
+    clip_id: str
+    """Unique name: the relative path and the start of the content's fingerprint."""
+    source: str
+    """POSIX path relative to the folder of videos."""
+    fingerprint: str
+    """SHA-256 of the source file; empty when it could not be read."""
+    status: str
+    """`ok` or `rejected`."""
+    reason: str = ""
+    """Short code of the rejection, e.g. `no_audio`; empty when ok."""
+    detail: str = ""
+    """The rejection in a sentence."""
+    speaker: str = ""
+    """Who speaks, by the path."""
+    split: str = ""
+    """`train` or `val`; empty when rejected."""
+    num_frames: int = 0
+    """Frames at 25 per second."""
+    duration_s: float = 0.0
+    """num_frames / 25."""
+    height: int = 0
+    """Pixels of a stored frame."""
+    width: int = 0
+    """Pixels of a stored frame."""
+    rms: float = 0.0
+    """Root mean square of the wave in [-1, 1]."""
+    shard: str = ""
+    """Shard file relative to the prepared folder; empty when rejected."""
+    row: int = -1
+    """Row in the shard; -1 when rejected."""
+    preparation: str = ""
+    """Fingerprint of the settings that prepared it."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the clip can be used."""
+        return self.status == "ok"
+
+
+def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
+    """Write `manifest.parquet` atomically, rows in the order of `clip_id`, and return its path."""
+    ordered = sorted(rows, key=lambda row: row.clip_id)
+    table = pa.Table.from_pylist([asdict(row) for row in ordered], schema=_schema())
+    path = folder / MANIFEST_NAME
+    with atomic_writer(path) as file:
+        pq.write_table(table, file)
+    return path
+
+
+def read_manifest(folder: Path) -> list[ManifestRow]:
+    """All rows of a prepared folder's manifest.
+
+    Raises:
+        DataError: `no_manifest` when there is none, `bad_manifest` when it cannot be read or has another version.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        table = pq.read_table(path, memory_map=False)
+        _check_version(path, table.schema)
+        return [ManifestRow(**row) for row in table.to_pylist()]
+    except FileNotFoundError as error:
+        message = f"{folder} is not a prepared corpus: it has no {MANIFEST_NAME}"
+        raise DataError(message, reason="no_manifest", path=str(folder), hint=_HINT) from error
+    except (pa.ArrowException, OSError, TypeError) as error:
+        message = f"{path} cannot be read: {error}"
+        raise DataError(message, reason="bad_manifest", path=str(path), hint=_HINT) from error
+
+
+def _schema() -> pa.Schema:
+    types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+    columns = [pa.field(field.name, types[str(field.type)], nullable=False) for field in fields(ManifestRow)]
+    return pa.schema(columns, {_VERSION_KEY: str(MANIFEST_VERSION).encode()})
+
+
+def _check_version(path: Path, schema: pa.Schema) -> None:
+    version = (schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
+    if version != str(MANIFEST_VERSION):
+        message = f"{path} has manifest version {version}, but this version reads {MANIFEST_VERSION}"
+        raise DataError(message, reason="bad_manifest", path=str(path), hint=_HINT)

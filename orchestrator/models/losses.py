@@ -1,0 +1,34 @@
+"""Losses on pairs of unit embeddings.
+
+Shapes: B pairs, E embedding. Label 1 means that mouth and speech belong together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CHANCE_LOSS = math.log(2)
+"""Where the cosine loss stays for a net that knows nothing."""
+
+_EDGE = 1e-6
+
+
+def cosine_similarity(vision: Tensor, audio: Tensor) -> Tensor:
+    """(B, E), (B, E) unit vectors -> (B,) cosines in float32, whatever the autocast type was."""
+    return (vision.float() * audio.float()).sum(dim=1)
+
+
+def cosine_bce(vision: Tensor, audio: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of the cosine against the label, mean over the batch: the loss of Wav2Lip and LatentSync.
+
+    The cosine is kept within [1e-6, 1 - 1e-6]: rounding carries the cosine of equal vectors past 1, on which the
+    cross-entropy would be undefined.
+    """
+    cosine = cosine_similarity(vision, audio).clamp(_EDGE, 1 - _EDGE)
+    # autocast refuses binary_cross_entropy in half precision; the inputs are float32 already
+    with torch.autocast(device_type=cosine.device.type, enabled=False):
+        return F.binary_cross_entropy(cosine, labels.float())

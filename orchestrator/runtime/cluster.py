@@ -1,0 +1,65 @@
+"""Connecting to Ray, and asking what it has, before anything is started on it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+
+import ray
+
+from orchestrator.config.schema import ScaleConfig
+from orchestrator.errors import RunError
+
+
+def connect(scale: ScaleConfig, *, groups: int = 1) -> None:
+    """Use the Ray that is there (this process's, or RAY_ADDRESS's), or start a local one.
+
+    A local one gets as many CPUs as the run asks for, even on a smaller machine: two workers on one core are slow, but
+    they train.
+    """
+    if ray.is_initialized():
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        return
+    needed = math.ceil(max(1, scale.num_workers) * scale.cpus_per_worker * groups)
+    ray.init(
+        address="local",
+        num_cpus=max(needed, os.cpu_count() or 1),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+
+
+def wants_gpu(scale: ScaleConfig) -> bool:
+    """Whether each worker gets a GPU.
+
+    Raises:
+        RunError: GPUs were asked for and the cluster has too few.
+    """
+    workers = max(1, scale.num_workers)
+    found = ray.cluster_resources().get("GPU", 0)
+    if scale.use_gpu is True and found < workers:
+        raise RunError(
+            f"`scale.use_gpu` asks for {workers} GPUs, but the cluster has {found:g}",
+            hint="lower `scale.num_workers`, or set `scale.use_gpu=auto`",
+        )
+    return scale.use_gpu is not False and found >= workers
+
+
+def require_cpus(scale: ScaleConfig) -> None:
+    """Refuse a run that the cluster could never place, instead of waiting for ever.
+
+    Raises:
+        RunError: the workers ask for more CPUs than the cluster has.
+    """
+    needed = max(1, scale.num_workers) * scale.cpus_per_worker
+    found = ray.cluster_resources().get("CPU", 0)
+    if found < needed:
+        raise RunError(
+            f"the run needs {needed:g} CPUs ({scale.num_workers} workers with {scale.cpus_per_worker:g} each), "
+            f"but the cluster has {found:g}",
+            hint="lower `scale.num_workers` or `scale.cpus_per_worker`, or add nodes",
+        )

@@ -1,0 +1,64 @@
+"""What makes two starts the same run.
+
+The same name with the same meaning continues; the same name with another meaning is refused, because Ray would
+silently resume the old run under the new settings. Settings that only say where and how fast a run computes may change
+between starts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.config.load import setting_names
+from orchestrator.config.schema import RunConfig
+from orchestrator.errors import RunError
+from orchestrator.runtime.paths import RunPaths, read_json, write_json
+
+FREE = ("scale.", "tracking.", "storage", "data.loader_threads", "data.prefetch", "data.path", "train.micro_batch")
+"""Settings that may differ between two starts of one run: they change no number that the run computes."""
+
+
+def claim(paths: RunPaths, config: RunConfig, facts: dict[str, Any]) -> bool:
+    """Register this configuration under the run's name, or check that it is the one registered.
+
+    Args:
+        paths: the run's places.
+        config: its configuration.
+        facts: what else must not change, such as the hash of the corpus and of the starting state.
+
+    Returns:
+        Whether the run existed before.
+
+    Raises:
+        RunError: the name belongs to a run of another meaning.
+    """
+    identity = {"settings": _meaning(config), "facts": facts}
+    known = read_json(paths.identity)
+    if known is None:
+        write_json(paths.identity, {**identity, "config": config.model_dump(mode="json")})
+        return False
+    changed = [*_differences(known["settings"], identity["settings"]), *_differences(known["facts"], facts)]
+    if changed:
+        raise RunError(
+            f"the run {paths.name!r} exists with other settings: {'; '.join(changed)}",
+            hint="give another --name, or go back to the old settings to continue it",
+        )
+    return True
+
+
+def _meaning(config: RunConfig) -> dict[str, Any]:
+    plain = config.model_dump(mode="json")
+    names = [name for name in setting_names() if not name.startswith(FREE)]
+    return {name: _lookup(plain, name) for name in names}
+
+
+def _lookup(plain: dict[str, Any], dotted: str) -> Any:
+    value: Any = plain
+    for part in dotted.split("."):
+        value = value[part]
+    return value
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    keys = sorted(set(old) | set(new))
+    return [f"`{key}` was {old.get(key)!r} and is {new.get(key)!r}" for key in keys if old.get(key) != new.get(key)]

@@ -1,0 +1,125 @@
+"""Where a run keeps its things.
+
+    <storage>/<name>/run.json          what the run is: its configuration, written once
+    <storage>/<name>/status.json       how far it is, rewritten at every report
+    <storage>/<name>/step-000000100/   checkpoints, each whole or absent
+    <storage>/<name>/trials/<id>/      the same again, for each trial of a sweep
+    <storage>/states/<hash>/           normalized starting states, shared by all runs
+
+Everything is an absolute path, because drivers and workers have different working directories.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import ConfigError, RunError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_JOB_FOLDER = "/runtime_resources/"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The places of one run."""
+
+    storage: Path
+    name: str
+
+    @classmethod
+    def of(cls, storage: str, name: str, cwd: Path | None = None) -> RunPaths:
+        """The places of run `name` under a storage folder.
+
+        Raises:
+            ConfigError: the name cannot be a folder name, or the storage is remote or would not survive the job.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                [f"the run's name must be letters, digits, `.`, `_` and `-`, but is {name!r}"], source="the name"
+            )
+        return cls(storage_folder(storage, cwd), name)
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder."""
+        return self.storage / self.name
+
+    @property
+    def identity(self) -> Path:
+        """What the run is."""
+        return self.folder / "run.json"
+
+    @property
+    def status(self) -> Path:
+        """How far the run is."""
+        return self.folder / "status.json"
+
+    @property
+    def states(self) -> Path:
+        """The store of normalized starting states."""
+        return self.storage / "states"
+
+    def checkpoint(self, step: int) -> Path:
+        """The checkpoint of an optimizer step."""
+        return self.folder / checkpoint_name(step)
+
+    def trial(self, trial_id: str) -> RunPaths:
+        """The places of one trial of this sweep."""
+        return RunPaths(self.folder / "trials", trial_id)
+
+
+def checkpoint_name(step: int) -> str:
+    """The folder name of a checkpoint; names sort by step."""
+    return f"step-{step:09d}"
+
+
+def storage_folder(storage: str, cwd: Path | None = None) -> Path:
+    """The absolute storage folder.
+
+    Raises:
+        ConfigError: it is an address, or a relative path inside the temporary folder of a submitted job.
+    """
+    if "://" in storage:
+        raise ConfigError(
+            [f"`storage` must be a folder that all workers see, but is {storage!r}"],
+            hint="mount it, or give a shared folder",
+        )
+    here = cwd or Path.cwd()
+    path = Path(storage).expanduser()
+    if not path.is_absolute() and _JOB_FOLDER in f"{here}/":
+        raise ConfigError(
+            [f"`storage` is the relative path {storage!r}, which in a submitted job lies in a temporary copy"],
+            hint="give an absolute folder that outlives the job: storage=/shared/runs",
+        )
+    return (here / path).resolve()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a small file atomically, so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A small file that `write_json` wrote; none when there is none.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}", hint="remove the run's folder, or give another name") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path} must hold a mapping, but holds a {type(content).__name__}")
+    return content

@@ -1,0 +1,92 @@
+"""One run's record: its MLflow run and its `status.json`, written in one place.
+
+A recorder travels to the process that hears the run's reports (Ray Train's controller, a trial, or the driver itself)
+and opens its MLflow run there, so that there is one writer at a time and training never waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.runtime.paths import RunPaths, read_json, write_json
+from orchestrator.tracking import RunWriter
+
+
+@dataclass(frozen=True)
+class RecordTarget:
+    """Where a run is recorded; plain values, so that it can be sent to other processes."""
+
+    paths: RunPaths
+    uri: str
+    experiment: str
+    key: str
+    total_steps: int
+    parent_run_id: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def writer(self) -> RunWriter:
+        """Start or continue the MLflow run."""
+        return RunWriter.start(
+            self.uri, self.experiment, self.paths.name, self.key, parent_run_id=self.parent_run_id, tags=self.tags
+        )
+
+
+class Recorder:
+    """Hears the reports of a run and writes them down."""
+
+    def __init__(self, target: RecordTarget) -> None:
+        self.target = target
+        self._writer: RunWriter | None = None
+        self._last: tuple[float, int] | None = None
+
+    @property
+    def writer(self) -> RunWriter:
+        """The MLflow run, opened on first use."""
+        if self._writer is None:
+            self._writer = self.target.writer()
+        return self._writer
+
+    def started(self, facts: Mapping[str, Any]) -> None:
+        """Record the start decision; a continuation leaves the first decision as it was, and is counted."""
+        status = read_json(self.target.paths.status) or {}
+        start = facts["start"]
+        continues = start["verb"] == "continue"
+        restarts = int(status.get("restarts", 0)) + int(continues)
+        tags = {f"start.{key}": str(value) for key, value in start.items()} if not continues else {}
+        self.writer.set_tags({**tags, "restarts": str(restarts), "pairs_hash": str(facts["pairs_hash"])})
+        first = status.get("start") if continues else start
+        self._write(state="running", start=first or start, restarts=restarts, run_id=self.writer.run_id)
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Record the metrics of one report; `step` is among them."""
+        step = int(metrics["step"])
+        self.writer.log_metrics({key: value for key, value in metrics.items() if key != "step"}, step)
+        status = read_json(self.target.paths.status) or {}
+        known = dict(status.get("metrics", {})) | dict(metrics)
+        self._write(step=step, metrics=known, steps_per_s=self._speed(step, status.get("steps_per_s")))
+
+    def finished(self, state: str, **facts: Any) -> None:
+        """Record how the run ended: `finished`, `failed` or `stopped`."""
+        self._write(state=state, **facts)
+
+    def _speed(self, step: int, known: float | None) -> float | None:
+        """Optimizer steps per second since the last report, validation and saving included, smoothed for the ETA."""
+        now = time.monotonic()
+        last, self._last = self._last, (now, step)
+        if last is None or step <= last[1]:
+            return known
+        speed = (step - last[1]) / max(now - last[0], 1e-9)
+        return speed if known is None else 0.5 * known + 0.5 * speed
+
+    def _write(self, **changes: Any) -> None:
+        target = self.target
+        status = read_json(target.paths.status) or {"restarts": 0, "step": 0}
+        status |= {"name": target.paths.name, "total_steps": target.total_steps, "updated": time.time(), **changes}
+        write_json(target.paths.status, status)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Recorder, (self.target,)
+

@@ -1,0 +1,205 @@
+"""`train`: start or continue a run, on this machine or on a Ray cluster, and leave a complete record of it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator.checkpoint import export, normalize, read_manifest, read_plain
+from orchestrator.config.schema import RunConfig
+from orchestrator.data.corpus import Corpus
+from orchestrator.errors import ConfigError, OrchestratorError, RunError
+from orchestrator.runtime.identity import claim
+from orchestrator.runtime.paths import RunPaths, read_json
+from orchestrator.runtime.progress import follow
+from orchestrator.runtime.recorder import Recorder, RecordTarget
+from orchestrator.runtime.worker import Assignment
+from orchestrator.tracking import RunWriter, accuracy_chart, close_stale, loss_chart, read_history, resolve_uri
+from orchestrator.training.local import checkpoints_in
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run has to show."""
+
+    name: str
+    folder: Path
+    """The run's folder."""
+    start: dict[str, Any]
+    """The start decision of the run's first start."""
+    step: int
+    """Optimizer steps taken."""
+    baseline: float | None
+    """The checkpoint metric at step 0; none for a run that resumed or forked elsewhere."""
+    best: float
+    """The best value of the checkpoint metric."""
+    best_step: int
+    best_checkpoint: Path
+    """The checkpoint with that value."""
+    metrics: dict[str, float]
+    """The latest value of every metric."""
+    run_id: str
+    """MLflow's id of the run."""
+    tracking_uri: str
+
+
+def train(config: RunConfig, name: str, *, console: Console | None = None) -> TrainResult:
+    """Start the run `name`, or continue it: the same call does both.
+
+    Args:
+        config: the checked configuration; `data.path` must be given.
+        name: the run's name, unique under `config.storage`.
+        console: where progress is shown; none shows nothing.
+
+    Raises:
+        OrchestratorError: bad input, another run under this name, or a failure that retries did not mend.
+    """
+    console = console or Console(quiet=True)
+    paths = RunPaths.of(config.storage, name)
+    job = prepare_job(config, paths)
+    target = RecordTarget(paths, tracking_uri(config), config.tracking.experiment, name, config.train.steps)
+    finished = _finished(paths, config)
+    if finished is not None:
+        console.print(f"{name} is finished already: {finished['step']} steps", highlight=False)
+        return _result(target)
+    announce_start(job, paths, console)
+    with recording(target, job.config):
+        from orchestrator.runtime.execute import run_here, run_on_ray
+
+        with follow(paths, console):
+            if config.scale.num_workers == 0:
+                run_here(job, Recorder(target))
+            else:
+                _on_ray(job, config, target)
+    result = _result(target)
+    _conclude(target, result)
+    return result
+
+
+def prepare_job(config: RunConfig, paths: RunPaths) -> Assignment:
+    """Everything that can be settled before anything starts: the corpus, the starting state, the run's identity."""
+    if config.data.path is None:
+        raise ConfigError(["`data.path` is required, but missing"], hint="give the folder that `prepare` wrote")
+    corpus_folder = Path(config.data.path).expanduser().resolve()
+    corpus = Corpus.open(corpus_folder)
+    for split in ("train", "val"):
+        if not corpus.clips(split):  # type: ignore[arg-type]
+            raise RunError(
+                f"the corpus {corpus_folder} has no clip in its {split} split",
+                hint="prepare clips of at least two speakers",
+            )
+    start_state, state_hash = None, None
+    if config.start.checkpoint is not None:
+        normalized = normalize(config.start.checkpoint, paths.states, model_config=config.model)
+        start_state, state_hash = str(normalized.path), read_manifest(normalized.path).content_hash
+    settings = config.model_dump(mode="json")
+    settings["data"]["path"], settings["storage"] = str(corpus_folder), str(paths.storage)
+    claim(paths, config, {"corpus": corpus.fingerprint, "starting state": state_hash})
+    return Assignment(settings, str(paths.folder), start_state)
+
+
+def announce_start(job: Assignment, paths: RunPaths, console: Console) -> None:
+    """Say in one line what is about to happen."""
+    saved = checkpoints_in(paths.folder)
+    if saved:
+        text = f"continues from {saved[-1].name}"
+    elif job.start_state is not None:
+        text = f"{job.config['start']['verb']} from {job.config['start']['checkpoint']}"
+    else:
+        text = "starts from scratch"
+    console.print(f"{paths.name}: {text}", highlight=False, soft_wrap=True)
+
+
+def tracking_uri(config: RunConfig) -> str:
+    """The tracking store of a configuration."""
+    return resolve_uri(config.tracking.uri, config.storage, os.environ)
+
+
+@contextmanager
+def recording(target: RecordTarget, settings: dict[str, Any]) -> Iterator[None]:
+    """Open the MLflow run with its params; close it with the truth about how the block ended."""
+    close_stale(target.uri, target.experiment)
+    writer = target.writer()
+    writer.log_params(settings)
+    recorder = Recorder(target)
+    recorder.finished("running", run_id=writer.run_id)
+    try:
+        yield
+    except KeyboardInterrupt:
+        recorder.finished("stopped")
+        target.writer().finish("KILLED")
+        raise
+    except BaseException as error:
+        recorder.finished("failed", error=str(error))
+        target.writer().finish("FAILED")
+        raise
+
+
+def _on_ray(job: Assignment, config: RunConfig, target: RecordTarget) -> None:
+    from orchestrator.runtime import cluster
+    from orchestrator.runtime.execute import run_on_ray
+
+    cluster.connect(config.scale)
+    cluster.require_cpus(config.scale)
+    run_on_ray(job, Recorder(target))
+
+
+def _finished(paths: RunPaths, config: RunConfig) -> dict[str, Any] | None:
+    status = read_json(paths.status)
+    if status and status["state"] == "finished" and status["step"] >= config.train.steps:
+        return status
+    return None
+
+
+def _result(target: RecordTarget) -> TrainResult:
+    paths = target.paths
+    status, saved = read_json(paths.status), checkpoints_in(paths.folder)
+    if status is None or not saved:
+        raise RunError(f"the run {paths.name!r} left no checkpoint in {paths.folder}")
+    latest = read_plain(saved[-1])
+    best = latest["best"]
+    history = read_history(target.uri, status["run_id"], [best["metric"]])
+    at_start = [row[best["metric"]] for row in history if row["step"] == 0]
+    return TrainResult(
+        name=paths.name,
+        folder=paths.folder,
+        start=status["start"],
+        step=latest["step"],
+        baseline=at_start[0] if at_start else None,
+        best=best["value"],
+        best_step=best["step"],
+        best_checkpoint=paths.checkpoint(best["step"]),
+        metrics=status["metrics"],
+        run_id=status["run_id"],
+        tracking_uri=target.uri,
+    )
+
+
+def _conclude(target: RecordTarget, result: TrainResult) -> None:
+    """Charts and the best weights into MLflow; then the run is finished."""
+    writer = target.writer()
+    log_charts(writer, target.uri)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "best_weights.safetensors"
+        export(result.best_checkpoint, "safetensors", file)
+        writer.log_file(file, "model")
+    writer.log_dict({"best": result.best, "step": result.best_step, "baseline": result.baseline}, "summary.json")
+    writer.finish("FINISHED")
+    Recorder(target).finished("finished")
+
+
+def log_charts(writer: RunWriter, uri: str) -> None:
+    """The loss and accuracy charts of a run, as pictures, from what was recorded of it."""
+    history = read_history(uri, writer.run_id, ["train/loss", "val/loss", "val/accuracy", "val/auc"])
+    writer.log_figure(loss_chart(history), "charts/loss.png")
+    writer.log_figure(accuracy_chart(history), "charts/accuracy.png")
+
+
+__all__ = ["OrchestratorError", "TrainResult", "train"]

@@ -1,0 +1,83 @@
+"""Where a run starts: one pure decision, printed and stored with every run.
+
+Order of precedence: this run's own latest checkpoint, then an explicit resume or fork, then init, then scratch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+from orchestrator.checkpoint import TrainState
+from orchestrator.config.schema import StartConfig
+
+
+class StartVerb(StrEnum):
+    """The ways a run can begin."""
+
+    CONTINUE = "continue"
+    """This run's own latest checkpoint: everything is taken, nothing was lost but the steps since."""
+    RESUME = "resume"
+    """Another checkpoint, of which everything is taken: training goes on exactly."""
+    FORK = "fork"
+    """Another checkpoint, of which weights, step and data position are taken; optimizer and best-so-far are new."""
+    INIT = "init"
+    """The weights of another checkpoint; step 0, fresh optimizer, data from the beginning."""
+    SCRATCH = "scratch"
+    """Fresh weights."""
+
+
+@dataclass(frozen=True)
+class StartDecision:
+    """What was decided, in plain values that can be printed, stored and compared."""
+
+    verb: StartVerb
+    step: int
+    """Optimizer steps already taken."""
+    samples: int
+    """Global samples already consumed: the position in the data stream."""
+    source: str
+    """The file or run that the state comes from; empty from scratch."""
+    optimizer: str
+    """`fresh` or `restored`."""
+
+    def __str__(self) -> str:
+        origin = f" from {self.source}" if self.source else ""
+        return f"{self.verb}{origin}: step {self.step}, sample {self.samples}, optimizer {self.optimizer}"
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Plain values, for MLflow and state files."""
+        return {**asdict(self), "verb": str(self.verb)}
+
+
+def decide_start(
+    latest: TrainState | None, given: TrainState | None, start: StartConfig
+) -> tuple[StartDecision, TrainState | None]:
+    """Decide the start and give the state to begin with (none from scratch).
+
+    Args:
+        latest: this run's own latest checkpoint, if it has one.
+        given: the state of `start.checkpoint`, if one is configured.
+        start: what the configuration asks for.
+    """
+    if latest is not None:
+        return _decision(StartVerb.CONTINUE, latest, "this run's own checkpoint"), latest
+    if given is None:
+        return StartDecision(StartVerb.SCRATCH, 0, 0, "", "fresh"), None
+    source = start.checkpoint or ""
+    match start.verb:
+        case "resume":
+            return _decision(StartVerb.RESUME, given, source), given
+        case "fork":
+            forked = replace(given, optimizer=None, scaler=None, best=None, progress={})
+            return _decision(StartVerb.FORK, forked, source), forked
+        case _:
+            initial = replace(
+                given, step=0, samples=0, epoch=0, optimizer=None, scaler=None, best=None, progress={}, rng=None
+            )
+            return _decision(StartVerb.INIT, initial, source), initial
+
+
+def _decision(verb: StartVerb, state: TrainState, source: str) -> StartDecision:
+    optimizer = "fresh" if state.optimizer is None else "restored"
+    return StartDecision(verb, state.step, state.samples, source, optimizer)
