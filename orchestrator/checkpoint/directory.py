@@ -14,6 +14,7 @@ same input and options give the same hash everywhere.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -141,6 +142,18 @@ def read_manifest(directory: str | Path) -> Manifest:
     return parse_manifest(path.read_bytes(), str(path))
 
 
+def read_plain(directory: str | Path) -> dict[str, Any]:
+    """The plain data of a canonical directory (`state.json`), without reading any tensor.
+
+    Raises:
+        CheckpointError: `missing` or `corrupt`.
+    """
+    folder = Path(directory)
+    entry = read_manifest(folder).files[STATE]
+    _check_file(folder / STATE, entry, True)
+    return dict(json.loads((folder / STATE).read_text("utf-8")))
+
+
 def is_complete(directory: str | Path) -> bool:
     """Whether the manifest is there and every file it names has its size. Reads no tensor."""
     try:
@@ -155,18 +168,6 @@ def is_canonical(directory: Path) -> bool:
     if (directory / MANIFEST).is_file():
         return KIND.encode() in (directory / MANIFEST).read_bytes()[:4096]
     return (directory / WEIGHTS).is_file() and (directory / STATE).is_file()
-
-
-def read_plain(directory: str | Path) -> dict[str, Any]:
-    """The plain data of a canonical directory (`state.json`), without reading any tensor.
-
-    Raises:
-        CheckpointError: `missing` or `corrupt`.
-    """
-    folder = Path(directory)
-    entry = read_manifest(folder).files[STATE]
-    _check_file(folder / STATE, entry, True)
-    return dict(json.loads((folder / STATE).read_text("utf-8")))
 
 
 def content_of(state: TrainState) -> dict[str, str | None]:
@@ -209,7 +210,8 @@ def _sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut, where the file system can."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with contextlib.suppress(OSError):  # some network file systems refuse it for folders
+            os.fsync(handle)
     finally:
         os.close(handle)
 

@@ -78,7 +78,8 @@ def _format(value: ExportFormat | str) -> ExportFormat:
 def _write_whole(target: Path, write: Callable[[Path], object]) -> None:
     """Write beside the target, then rename over it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".partial-{uuid.uuid4().hex}"
+    # torch names the folder inside its zip after the file, without the ending; it refuses an empty name
+    partial = target.parent / f".partial-{uuid.uuid4().hex}.tmp"
     try:
         write(partial)
         with partial.open("rb") as file:

@@ -23,6 +23,8 @@ FORMAT_VERSION = 1
 """Raised when a reader of this version could no longer understand the directory."""
 MANIFEST = "manifest.json"
 """Its file name."""
+REQUIRED = frozenset({"model.safetensors", "state.json"})
+"""Files without which there is no training state."""
 
 _PLAIN_NAME = re.compile(r"[a-z_]+\.(safetensors|json)")
 
@@ -94,6 +96,8 @@ def _checked(raw: dict[str, Any], version: object) -> Manifest:
         raise ValueError("its content does not match its own hash")
     if content_digest(raw["content"]) != raw["content_hash"]:
         raise ValueError("the content hash does not follow from its parts")
+    if not set(raw["files"]) >= REQUIRED:
+        raise ValueError(f"it must list {' and '.join(sorted(REQUIRED))}")
     for name in raw["files"]:
         if not _PLAIN_NAME.fullmatch(name):
             raise ValueError(f"it lists {name!r}, which is no file of a checkpoint")

@@ -106,9 +106,13 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", model_co
 
 
 def model_of(state: TrainState, *, device: str | torch.device = "cpu") -> SyncNet:
-    """The network of a state with its weights, in eval mode. The tensors are copies: a file may change under a map."""
+    """The network of a state with its weights in float32, in eval mode. Copies: a file may change under its map."""
     model = build_meta(state.model)
-    model.load_state_dict({name: tensor.to(device, copy=True) for name, tensor in state.weights.items()}, assign=True)
+    weights = {
+        name: tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        for name, tensor in state.weights.items()
+    }
+    model.load_state_dict(weights, assign=True)
     return model.eval()
 
 

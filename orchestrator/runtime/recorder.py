@@ -68,8 +68,8 @@ class Recorder:
         known = dict(status.get("metrics", {})) | dict(metrics)
         self._write(step=step, metrics=known, steps_per_s=self._speed(step, status.get("steps_per_s")))
 
-    def finished(self, state: str, **facts: Any) -> None:
-        """Record how the run ended: `finished`, `failed` or `stopped`."""
+    def mark(self, state: str, **facts: Any) -> None:
+        """Record the state of the run: `running`, `finished`, `failed`, `stopped` or `stopped early`."""
         self._write(state=state, **facts)
 
     def _speed(self, step: int, known: float | None) -> float | None:

@@ -17,6 +17,7 @@ import ray
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import BasicVariantGenerator
 from rich.console import Console
 
 from orchestrator.config.load import apply_settings, load_config
@@ -25,6 +26,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.runtime import cluster
 from orchestrator.runtime.execute import run_here, run_on_ray
 from orchestrator.runtime.paths import RunPaths, read_json
+from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import Recorder, RecordTarget
 from orchestrator.runtime.train import announce_start, log_charts, prepare_job, recording, tracking_uri
 from orchestrator.runtime.worker import Assignment
@@ -95,9 +97,10 @@ def sweep(config: RunConfig, name: str, *, console: Console | None = None) -> Sw
     cluster.require_cpus(config.scale)
     with recording(target, job.config):
         parent = target.writer().run_id
+        Recorder(target).mark("running", trials=trial_count(config.sweep), metric=config.checkpoint.metric)
         baseline = _baseline(job, config)
-        tuner = _tuner(job, config, paths, target, parent)
-        results = tuner.fit()
+        with follow(paths, console):
+            results = _tuner(job, config, paths, target, parent).fit()
         ranking = _ranking(results, config, paths, baseline)
         result = SweepResult(name, paths.folder, config.checkpoint.metric, ranking, baseline, parent, target.uri)
         _conclude(target, result)
@@ -127,12 +130,17 @@ def run_trial(settings: dict[str, Any], *, job: Assignment, target: RecordTarget
         writer = own_target.writer()
         log_charts(writer, target.uri)
         writer.finish("FINISHED")
-        Recorder(own_target).finished("finished")
+        Recorder(own_target).mark("finished")
 
 
 def search_space(sweep: SweepConfig) -> dict[str, Any]:
     """The swept settings as Tune draws them."""
     return {setting: _domain(dimension) for setting, dimension in sweep.space.items()}
+
+
+def trial_count(sweep: SweepConfig) -> int:
+    """Trials in all: the draws, times the points of the grids."""
+    return sweep.trials * math.prod(len(dimension.grid) for dimension in sweep.space.values() if dimension.grid)
 
 
 def concurrency(config: RunConfig, cpus: float) -> int:
@@ -161,8 +169,9 @@ def _tuner(job: Assignment, config: RunConfig, paths: RunPaths, target: RecordTa
             mode="min" if config.checkpoint.metric.endswith("loss") else "max",
             num_samples=config.sweep.trials,
             scheduler=_scheduler(config),
-            max_concurrent_trials=concurrency(config, ray.cluster_resources().get("CPU", 1)),
-            search_alg=tune.search.BasicVariantGenerator(random_state=config.sweep.seed),
+            search_alg=BasicVariantGenerator(
+                max_concurrent=concurrency(config, ray.cluster_resources().get("CPU", 1)), random_state=config.sweep.seed
+            ),
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
@@ -186,7 +195,10 @@ def _scheduler(config: RunConfig) -> TrialScheduler:
     if config.sweep.scheduler == "none":
         return FIFOScheduler()
     return ASHAScheduler(
-        time_attr="step", max_t=config.train.steps, grace_period=min(config.sweep.grace_steps, config.train.steps)
+        time_attr="step",
+        # beyond the last step: a trial that gets there ends by itself, and closes its own record
+        max_t=config.train.steps + 1,
+        grace_period=min(config.sweep.grace_steps, config.train.steps),
     )
 
 
@@ -282,7 +294,7 @@ def _conclude(target: RecordTarget, result: SweepResult) -> None:
         writer.log_metrics({"best/value": result.best.value}, target.total_steps)
     writer.set_tags({"best_trial": result.best.trial})
     writer.finish("FINISHED")
-    Recorder(target).finished("finished")
+    Recorder(target).mark("finished")
 
 
 def _close_stopped(target: RecordTarget, row: TrialRow) -> None:
@@ -291,4 +303,4 @@ def _close_stopped(target: RecordTarget, row: TrialRow) -> None:
     key = f"{target.key}/{row.trial}"
     writer = RecordTarget(paths, target.uri, target.experiment, key, target.total_steps, tags={"stopped": "early"}).writer()
     writer.finish("FINISHED")
-    Recorder(replace(target, paths=paths)).finished("stopped early")
+    Recorder(replace(target, paths=paths)).mark("stopped early")

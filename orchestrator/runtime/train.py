@@ -129,15 +129,15 @@ def recording(target: RecordTarget, settings: dict[str, Any]) -> Iterator[None]:
     writer = target.writer()
     writer.log_params(settings)
     recorder = Recorder(target)
-    recorder.finished("running", run_id=writer.run_id)
+    recorder.mark("running", run_id=writer.run_id)
     try:
         yield
     except KeyboardInterrupt:
-        recorder.finished("stopped")
+        recorder.mark("stopped")
         target.writer().finish("KILLED")
         raise
     except BaseException as error:
-        recorder.finished("failed", error=str(error))
+        recorder.mark("failed", error=str(error))
         target.writer().finish("FAILED")
         raise
 
@@ -192,7 +192,7 @@ def _conclude(target: RecordTarget, result: TrainResult) -> None:
         writer.log_file(file, "model")
     writer.log_dict({"best": result.best, "step": result.best_step, "baseline": result.baseline}, "summary.json")
     writer.finish("FINISHED")
-    Recorder(target).finished("finished")
+    Recorder(target).mark("finished")
 
 
 def log_charts(writer: RunWriter, uri: str) -> None:

@@ -20,6 +20,17 @@ _TORCH_READS = {
     "builtins.set",
     "builtins.complex",
 }
+_ITEM_BYTES = {
+    "torch DoubleStorage": 8,
+    "torch LongStorage": 8,
+    "torch HalfStorage": 2,
+    "torch BFloat16Storage": 2,
+    "torch ShortStorage": 2,
+    "torch CharStorage": 1,
+    "torch ByteStorage": 1,
+    "torch BoolStorage": 1,
+}
+_INTEGERS = {"BININT", "BININT1", "BININT2", "LONG1"}
 _STRINGS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
 
 
@@ -47,6 +58,28 @@ def named_globals(pickled: BinaryIO) -> list[str]:
         if last != "?":
             strings = [*strings[-1:], last]
     return sorted(found)
+
+
+def tensor_bytes(pickled: BinaryIO) -> int:
+    """How many bytes of tensors the object pickle of a torch zip file refers to, from its storages' sizes.
+
+    Raises:
+        ValueError: the stream is no whole pickle.
+    """
+    sizes: dict[str, int] = {}
+    memo: dict[int, object] = {}
+    recent: list[object] = [None] * 4  # storages are ("storage", type, key, location, count): the last four of these
+    for op, argument, _ in pickletools.genops(pickled):
+        if op.name in ("BINPUT", "LONG_BINPUT") and isinstance(argument, int):
+            memo[argument] = recent[-1]
+        elif op.name == "BINPERSID":
+            kind, key, _, count = recent
+            sizes[str(key)] = _ITEM_BYTES.get(str(kind), 4) * (count if isinstance(count, int) else 0)
+        elif op.name in ("BINGET", "LONG_BINGET") and isinstance(argument, int):
+            recent = [*recent[1:], memo.get(argument)]
+        elif op.name == "GLOBAL" or op.name in _STRINGS or op.name in _INTEGERS:
+            recent = [*recent[1:], argument]
+    return sum(sizes.values())
 
 
 def foreign(names: Iterable[str]) -> list[str]:

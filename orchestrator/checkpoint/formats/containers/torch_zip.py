@@ -8,15 +8,18 @@ told not to record it; a zip that unpacks to much more than its size is refused.
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
+from typing import BinaryIO
 
 from orchestrator.checkpoint.formats.base import Container, Contents, SourceFile, readable_size, refuse
-from orchestrator.checkpoint.formats.pickle_scan import beside_weights, foreign, named_globals
+from orchestrator.checkpoint.formats.pickle_scan import beside_weights, foreign, named_globals, tensor_bytes
 from orchestrator.checkpoint.formats.torch_safe import damaged, load_tensors_only, unsafe
 from orchestrator.errors import RefusalReason
 
 _MAGIC = b"PK\x03\x04"
+_LOCAL_HEADER = 30
 _CHUNK = 1 << 22
 _MOST_PICKLE = 256 << 20
 _SMALL = 64 << 20
@@ -31,10 +34,10 @@ def detect(source: SourceFile) -> bool:
 def read(source: SourceFile) -> Contents:
     """Check every record, look at what the pickle names, then load tensors only."""
     with _open(source) as archive:
-        pickle_name = _pickle_name(source, archive)
+        pickle = archive.getinfo(_pickle_name(source, archive))
         _check_size(source, archive)
         _check_records(source, archive)
-        names = _globals(source, archive.read(pickle_name))
+        names = _globals(source, _without_checksum(source, pickle) if pickle.CRC == 0 else archive.read(pickle))
     if foreign(names):
         raise unsafe(source, foreign(names))
     data = load_tensors_only(source, mmap=True)
@@ -48,11 +51,23 @@ def _open(source: SourceFile) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(source.path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        what = (
-            f"it begins like a torch file, but the table of contents at its end is missing or broken; only "
-            f"{readable_size(source.size)} are here, so the download or copy probably stopped early"
-        )
-        raise damaged(source, what) from error
+        what = "it begins like a torch file, but the table of contents at its end is missing or broken"
+        raise damaged(source, f"{what}; {_how_much_is_here(source)}") from error
+
+
+def _how_much_is_here(source: SourceFile) -> str:
+    """The object pickle comes first and tells the size of every tensor, so that it often outlives a cut."""
+    here = f"{readable_size(source.size)} are here"
+    with source.path.open("rb") as file:
+        if not _skip_local_header(file).endswith(b"data.pkl"):
+            return here
+        try:
+            expected = tensor_bytes(file)
+        except (ValueError, IndexError, UnicodeDecodeError):
+            return here
+    if expected <= source.size:
+        return here
+    return f"{here}, but its tensors alone have {readable_size(expected)}: the download or copy stopped early"
 
 
 def _pickle_name(source: SourceFile, archive: zipfile.ZipFile) -> str:
@@ -86,6 +101,23 @@ def _check_records(source: SourceFile, archive: zipfile.ZipFile) -> None:
                     pass
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
             raise damaged(source, f"record {info.filename} does not match its checksum or is cut short") from error
+
+
+def _without_checksum(source: SourceFile, info: zipfile.ZipInfo) -> bytes:
+    """A record whose CRC was not recorded, which `zipfile` takes for a wrong one; torch stores records as they are."""
+    with source.path.open("rb") as file:
+        file.seek(info.header_offset)
+        _skip_local_header(file)
+        return file.read(info.file_size)
+
+
+def _skip_local_header(file: BinaryIO) -> bytes:
+    """Go to where a record's data begins. Returns the record's name."""
+    header = file.read(_LOCAL_HEADER).ljust(_LOCAL_HEADER, b"\0")
+    name_length, extra_length = struct.unpack("<HH", header[-4:])
+    name = file.read(name_length)
+    file.seek(extra_length, io.SEEK_CUR)
+    return name
 
 
 def _globals(source: SourceFile, pickled: bytes) -> list[str]:
