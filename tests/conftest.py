@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +45,52 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+TINY_MODEL: dict[str, Any] = {
+    "name": "stable_syncnet",
+    "num_frames": 5,
+    "resolution": 32,
+    "audio_encoder": {"in_channels": 1, "block_out_channels": [32, 32], "downsample_factors": [[8, 4], [10, 4]]},
+    "visual_encoder": {"in_channels": 15, "block_out_channels": [32, 32], "downsample_factors": [4, [4, 8]]},
+}
+"""A StableSyncNet that takes milliseconds per step."""
+
+
+@pytest.fixture(scope="session")
+def tiny_model_config() -> Any:
+    """The typed form of `TINY_MODEL`."""
+    from orchestrator.config import load_model_config
+
+    return load_model_config(TINY_MODEL)
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared corpus of four synthetic speakers with two short clips each, at 32 pixels."""
+    from orchestrator.data.prepare import PreparationConfig, prepare_local
+    from orchestrator.data.synthetic import make_corpus
+
+    folder = tmp_path_factory.mktemp("tiny")
+    make_corpus(folder / "videos", speakers=4, clips_per_speaker=2, seconds=1.6, size=64)
+    prepare_local(folder / "videos", folder / "corpus", PreparationConfig(resolution=32, val_fraction=0.25))
+    return folder / "corpus"
+
+
+@pytest.fixture
+def tiny_config(tiny_corpus: Path, tmp_path: Path) -> Any:
+    """A whole configuration on the tiny corpus, run in this process unless a test says otherwise."""
+    from orchestrator.config import load_config
+
+    return load_config(
+        {
+            "model": TINY_MODEL,
+            "data": {"path": str(tiny_corpus)},
+            "optim": {"lr": 1e-3, "warmup_steps": 2, "schedule": "cosine"},
+            "train": {"steps": 12, "global_batch": 8, "micro_batch": 4, "log_every": 3},
+            "eval": {"every": 6, "pairs": 16, "batch": 8},
+            "checkpoint": {"every": 4, "keep": 1},
+            "scale": {"num_workers": 0, "use_gpu": False},
+            "storage": str(tmp_path / "runs"),
+        }
+    )

@@ -7,7 +7,7 @@ and leaves its decisions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from orchestrator.checkpoint.architecture import Recognition, recognise
 from orchestrator.checkpoint.formats import Contents, Extracted, SourceFile, open_source, read_file
 from orchestrator.checkpoint.names import strip_prefixes
 from orchestrator.checkpoint.optimizer import carry_over
-from orchestrator.checkpoint.report import InspectReport, count_parameters, parts
+from orchestrator.checkpoint.report import InspectReport, count_dtypes, count_parameters, parts
 from orchestrator.checkpoint.state import AnyModelConfig, Decision, DecisionSource, Json, Provenance, TrainState
-from orchestrator.checkpoint.tensors import DTYPE_NAMES, hash_file
+from orchestrator.checkpoint.tensors import hash_file
 from orchestrator.checkpoint.weights import cast, require_finite, require_plain
 from orchestrator.config import load_model_config
 from orchestrator.errors import ConfigError
@@ -65,11 +65,11 @@ def convert(path: str | Path, model_config: ModelOption, options: Options) -> Co
     """
     source = open_source(path)
     contents, found = read_file(source)
-    weights, renamed = strip_prefixes(found.weights, source.path.name)
+    weights, renamed = strip_prefixes(found.weights, str(path))
     require_plain(weights, source)
     given, given_by = _given(source, found, model_config)
-    network = recognise(weights, source.path.name, given=given, source=given_by)
-    dtypes = _dtypes(weights)
+    network = recognise(weights, str(path), given=given, source=given_by)
+    dtypes = count_dtypes(weights)
     weights, casts = cast(weights, options.dtype)
     finite = require_finite(weights, source, options.allow_non_finite)
     optimizer, carried = carry_over(found.optimizer, network.config)
@@ -110,14 +110,6 @@ def _defaults(found: Extracted) -> tuple[Decision, ...]:
     return tuple(decisions)
 
 
-def _dtypes(weights: Mapping[str, Any]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for tensor in weights.values():
-        name = DTYPE_NAMES[tensor.dtype]
-        counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
 def _with_report(
     state: TrainState,
     source: SourceFile,
@@ -137,7 +129,7 @@ def _with_report(
         allowed_classes=contents.allowed_classes,
         decisions=decisions,
     )
-    state = TrainState(**{**state.__dict__, "provenance": provenance})
+    state = replace(state, provenance=provenance)
     present, missing = parts(state)
     report = InspectReport(
         path=str(source.path),

@@ -158,7 +158,7 @@ def _canonical_report(where: Path, state: TrainState) -> InspectReport:
         architecture=origin.architecture if origin else state.model.name,
         model=state.model,
         parameters=count_parameters(state),
-        dtypes=count_dtypes(state),
+        dtypes=count_dtypes(state.weights),
         step=state.step,
         samples=state.samples,
         present=present,

@@ -6,6 +6,7 @@ whole when its manifest, written last, is there and every file has its size.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ def _copied(state: TrainState) -> TrainState:
     }
     rng = state.rng and {name: tensor.clone() for name, tensor in state.rng.items()}
     weights = {name: tensor.clone() for name, tensor in state.weights.items()}
-    return TrainState(**{**state.__dict__, "weights": weights, "optimizer": optimizer, "rng": rng})
+    return replace(state, weights=weights, optimizer=optimizer, rng=rng)
 
 
 def _incomplete(path: str) -> CheckpointError:

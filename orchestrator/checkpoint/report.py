@@ -5,7 +5,10 @@ Contract: `to_dict` is plain JSON data; `lines` is the same for a person.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+
+from torch import Tensor
 
 from orchestrator.checkpoint.state import AnyModelConfig, Decision, Json, TrainState
 from orchestrator.checkpoint.tensors import DTYPE_NAMES
@@ -95,10 +98,10 @@ def count_parameters(state: TrainState) -> int:
     return sum(tensor.numel() for tensor in state.weights.values() if tensor.is_floating_point())
 
 
-def count_dtypes(state: TrainState) -> dict[str, int]:
+def count_dtypes(weights: Mapping[str, Tensor]) -> dict[str, int]:
     """Element type -> number of tensors."""
     counts: dict[str, int] = {}
-    for tensor in state.weights.values():
+    for tensor in weights.values():
         name = DTYPE_NAMES[tensor.dtype]
         counts[name] = counts.get(name, 0) + 1
     return counts

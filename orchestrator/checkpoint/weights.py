@@ -13,7 +13,7 @@ from torch import Tensor
 from orchestrator.checkpoint.formats.base import SourceFile, readable_size, refuse
 from orchestrator.checkpoint.state import Decision, DecisionSource
 from orchestrator.checkpoint.tensors import DTYPE_NAMES, non_finite
-from orchestrator.errors import CheckpointError, RefusalReason
+from orchestrator.errors import RefusalReason
 
 _SMALL = 64 << 20
 _MOST_GROWTH = 8
@@ -66,11 +66,6 @@ def require_finite(weights: Mapping[str, Tensor], source: SourceFile, allow: boo
     if allow:
         why = f"{len(bad)} tensors hold NaN or infinity ({listed}), and `allow_non_finite` is set"
         return [Decision("weights.finite", DecisionSource.OPTION, False, why)]
-    raise bad_numbers(source, len(bad), len(weights), listed)
-
-
-def bad_numbers(source: SourceFile, bad: int, total: int, listed: str) -> CheckpointError:
-    """The refusal of weights that training has already ruined."""
-    what = f"holds NaN or infinity in {bad} of {total} tensors: {listed}"
-    hint = "take an earlier checkpoint; to look at this one anyway, set `allow_non_finite`"
-    return refuse(source, RefusalReason.CORRUPT, what, hint)
+    what = f"holds NaN or infinity in {len(bad)} of {len(weights)} tensors: {listed}"
+    hint = "take an earlier checkpoint; to take this one anyway, normalize it with `allow_non_finite`"
+    raise refuse(source, RefusalReason.CORRUPT, what, hint)

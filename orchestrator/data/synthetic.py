@@ -140,12 +140,14 @@ def _made(recipes: list[_Recipe], workers: int) -> Iterator[None]:
     """Make the clips, yielding after each."""
     if workers == 1 or len(recipes) < 2:
         for recipe in recipes:
-            yield _make_clip(recipe)
+            _make_clip(recipe)
+            yield
         return
     # spawn: a forked copy of a process that holds torch's or FFmpeg's threads may hang
     with ProcessPoolExecutor(min(workers, len(recipes)), mp_context=get_context("spawn")) as pool:
         for made in as_completed([pool.submit(_make_clip, recipe) for recipe in recipes]):
-            yield made.result()
+            made.result()
+            yield
 
 
 def _make_clip(recipe: _Recipe) -> None:

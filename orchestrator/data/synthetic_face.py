@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from orchestrator.config.media import FPS
 from orchestrator.data.synthetic_voice import Mouth
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
+"""float32 in fact: everything that is painted on pictures is cast to it."""
 Colour = tuple[float, float, float]
 
 MARGIN = 0.08
@@ -28,10 +29,12 @@ EYES, NOSE, MOUTH, CHIN = -0.10, 0.075, 0.225, 0.42
 """Heights on the face, from the centre of the picture down."""
 
 _SKINS: tuple[Colour, ...] = (
-    (0.98, 0.84, 0.74), (0.94, 0.76, 0.63), (0.88, 0.68, 0.53), (0.78, 0.57, 0.42), (0.62, 0.43, 0.31), (0.46, 0.31, 0.22),
+    (0.98, 0.84, 0.74), (0.94, 0.76, 0.63), (0.88, 0.68, 0.53),
+    (0.78, 0.57, 0.42), (0.62, 0.43, 0.31), (0.46, 0.31, 0.22),
 )  # fmt: skip
 _HAIRS: tuple[Colour, ...] = (
-    (0.10, 0.08, 0.08), (0.24, 0.15, 0.10), (0.42, 0.26, 0.15), (0.63, 0.33, 0.16), (0.82, 0.65, 0.38), (0.62, 0.61, 0.62),
+    (0.10, 0.08, 0.08), (0.24, 0.15, 0.10), (0.42, 0.26, 0.15),
+    (0.63, 0.33, 0.16), (0.82, 0.65, 0.38), (0.62, 0.61, 0.62),
 )  # fmt: skip
 _IRISES: tuple[Colour, ...] = ((0.30, 0.19, 0.10), (0.25, 0.42, 0.55), (0.30, 0.45, 0.28), (0.16, 0.10, 0.07))
 _HAIRCUTS = ("short", "long", "curly", "bun", "shaved")
@@ -97,7 +100,7 @@ def draw_frames(look: Look, mouth: Mouth, size: int, rng: np.random.Generator) -
     frames = len(mouth.opening)
     backdrop = paint_backdrop(size, rng)
     head = _Head(look, size, (rng.uniform(-0.012, 0.012), rng.uniform(-0.042, -0.026)), rng.uniform(-1, 1))
-    sway = np.stack([_wander(frames, 0.010, rng), _wander(frames, 0.007, rng)], axis=1)
+    sway = np.stack([_wander(frames, 0.008, rng), _wander(frames, 0.005, rng)], axis=1)
     lids, gaze = _blinks(frames, rng), _wander(frames, 0.35, rng)
     for t in range(frames):
         shape = MouthShape(*(float(track[t]) for track in (mouth.opening, mouth.spread, mouth.teeth, mouth.tongue)))
@@ -191,7 +194,7 @@ class _Head:
     ) -> NDArray[np.uint8]:
         """One frame, (size, size, 3)."""
         x, y = self.place[0] + sway[0], self.place[1] + sway[1]
-        drop = 0.045 * shape.opening * self.look.scale
+        drop = 0.05 * shape.opening * self.look.scale
         layer = self._moved(x, y, drop)
         picture = layer[:3] + backdrop * (1 - layer[3])
         side = self.size * self.look.scale
@@ -231,7 +234,8 @@ def paint_backdrop(size: int, rng: np.random.Generator) -> Floats:
         canvas.shade(1 + rng.uniform(0.05, 0.14) * np.tanh(4 * np.sin(along * rng.uniform(25, 60))).astype(np.float32))
     if kind == 1:
         for _ in range(14):
-            spot = canvas.ellipse(*rng.uniform(-0.5, 0.5, 2), *(2 * [rng.uniform(0.03, 0.09)]), soft=0.03)
+            radius = rng.uniform(0.03, 0.09)
+            spot = canvas.ellipse(rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5), radius, radius, soft=0.03)
             canvas.paint(_vary((0.8, 0.75, 0.65), 0.2, rng), 0.3 * spot)
     canvas.shade((1 - 0.25 * (canvas.x**2 + canvas.y**2)).astype(np.float32))
     picture += rng.normal(0, 0.012, (size, size)).astype(np.float32)
@@ -314,11 +318,11 @@ def _paint_hollow(
     canvas: Canvas, shape: MouthShape, hollow: Floats, curves: tuple[Floats, Floats], gap: float, half: float
 ) -> None:
     top, bottom = curves
-    canvas.paint((0.20, 0.05, 0.06), hollow)
+    canvas.paint((0.15, 0.04, 0.05), hollow)
     rise = 0.3 + 0.45 * shape.tongue
     tongue = canvas.ellipse(0, float(bottom.max()) + 0.012, 0.75 * half, 0.012 + rise * gap, 0.012)
-    canvas.paint((0.70, 0.33, 0.33), 0.9 * hollow * tongue)
-    length = (0.010 + 0.016 * shape.teeth) * min(1.0, 0.4 + shape.teeth)
+    canvas.paint((0.58, 0.24, 0.25), 0.9 * hollow * tongue)
+    length = (0.008 + 0.013 * shape.teeth) * min(1.0, 0.4 + shape.teeth)
     edge = top.min() + 0.35 * (top - top.min()) + length
     row = canvas.cover(np.maximum(canvas.y - edge, np.abs(canvas.x) - 0.9 * half), 0.005)
     gaps = 1 - 0.13 * np.exp(-((((canvas.x / 0.017) % 1) - 0.5) ** 2) / 0.008)
@@ -354,7 +358,7 @@ def _paint_body(canvas: Canvas, look: Look) -> None:
 
 def _face_distance(canvas: Canvas, look: Look) -> Floats:
     """Rounder above than below, narrowing towards the chin."""
-    height = np.where(canvas.y < -0.02, (canvas.y + 0.02) / 0.40, (canvas.y + 0.02) / (CHIN + 0.02))
+    height = (canvas.y + 0.02) / np.where(canvas.y < -0.02, np.float32(0.40), np.float32(CHIN + 0.02))
     half = 0.315 * (1 - look.jaw * np.clip(canvas.y + 0.02, 0, None) / CHIN)
     radius = (np.abs(canvas.x / half) ** 2.3 + np.abs(height) ** 2.3) ** (1 / 2.3)
     return (radius - 1) * 0.3
@@ -371,7 +375,7 @@ def _paint_skin(canvas: Canvas, look: Look, face: Floats, light: float) -> None:
     canvas.shade(1 + 0.07 * face * canvas.blob(0, -0.25, 0.14, 0.07))
     canvas.shade(1 + 0.06 * face * canvas.blob(0, CHIN - 0.07, 0.05, 0.03))
     below = canvas.cover(0.11 - canvas.y, 0.16) * np.maximum(rim, canvas.blob(0, 0.3, 0.16, 0.12))
-    canvas.paint(tuple(c * 0.7 for c in look.hair), look.stubble * face * below)  # type: ignore[arg-type]
+    canvas.paint(0.7 * np.array(look.hair), look.stubble * face * below)
 
 
 def _paint_nose(canvas: Canvas, look: Look) -> None:
@@ -393,7 +397,7 @@ def _paint_brows(canvas: Canvas, look: Look) -> None:
         line = EYES - 0.068 - 0.016 * (1 - (u - 0.2) ** 2)
         thick = look.brow * np.clip(1.1 - 0.45 * u, 0.3, 1.3)
         brow = canvas.cover(np.maximum(np.abs(canvas.y - line) - thick * 0.7, (np.abs(u) - 1) * 0.075), 0.010)
-        canvas.paint(tuple(c * 0.75 for c in look.hair), 0.88 * brow)  # type: ignore[arg-type]
+        canvas.paint(0.75 * np.array(look.hair), 0.88 * brow)
 
 
 def _paint_front_hair(canvas: Canvas, look: Look, face: Floats) -> None:

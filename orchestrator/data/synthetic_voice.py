@@ -10,6 +10,7 @@ Shapes: S samples at 16 kHz, T video frames, C control ticks at 200 Hz, Q filter
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +18,10 @@ from numpy.typing import NDArray
 
 from orchestrator.config.media import FPS, SAMPLE_RATE
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
+
+Gain = Callable[[Floats, NDArray[np.int_]], Floats]
+"""Frequencies (F,) and control ticks (Q,) to the gain (Q, F)."""
 
 CONTROL_RATE = 200
 """Ticks per second of every track of the plan."""
@@ -86,12 +90,12 @@ class Phone:
 
 
 VOWELS = {
-    "a": Phone(1.00, 0.55, 0.5, 0.2, (820, 1250, 2600), 1.00),
-    "ae": Phone(0.85, 0.85, 0.8, 0.3, (690, 1750, 2500), 0.95),
-    "e": Phone(0.55, 0.85, 0.8, 0.5, (520, 1950, 2600), 0.85),
-    "i": Phone(0.32, 1.00, 1.0, 0.7, (300, 2350, 3050), 0.75),
-    "o": Phone(0.62, 0.15, 0.1, 0.2, (500, 880, 2450), 0.85),
-    "u": Phone(0.30, 0.00, 0.0, 0.1, (320, 720, 2250), 0.70),
+    "a": Phone(1.00, 0.55, 0.3, 0.2, (820, 1250, 2600), 1.00),
+    "ae": Phone(0.85, 0.85, 0.6, 0.3, (690, 1750, 2500), 0.95),
+    "e": Phone(0.60, 0.85, 0.7, 0.5, (520, 1950, 2600), 0.85),
+    "i": Phone(0.42, 1.00, 1.0, 0.7, (300, 2350, 3050), 0.75),
+    "o": Phone(0.68, 0.15, 0.1, 0.2, (500, 880, 2450), 0.85),
+    "u": Phone(0.40, 0.00, 0.0, 0.1, (320, 720, 2250), 0.70),
 }
 """The syllable centres."""
 
@@ -122,7 +126,7 @@ def invent_voice(rng: np.random.Generator) -> Voice:
     return Voice(
         pitch=95 * 2 ** (1.25 * height) * rng.uniform(0.93, 1.07),
         formant_scale=0.92 + 0.24 * height + rng.uniform(-0.03, 0.03),
-        tempo=rng.uniform(0.85, 1.2),
+        tempo=rng.uniform(0.6, 0.85),
         loudness=rng.uniform(0.35, 0.85),
         breath=rng.uniform(0.01, 0.05),
         melody=rng.uniform(0.15, 0.4),
@@ -191,7 +195,7 @@ def _syllable(voice: Voice, fall: float, rng: np.random.Generator) -> list[_Said
     stress = rng.uniform(0.45, 1.0)
     vowel = VOWELS[str(rng.choice(list(VOWELS)))]
     # a stressed syllable is at once louder, wider and longer
-    vowel = replace(vowel, opening=vowel.opening * (0.45 + 0.55 * stress), voiced=vowel.voiced * stress)
+    vowel = replace(vowel, opening=vowel.opening * (0.6 + 0.4 * stress), voiced=vowel.voiced * stress)
     accent = fall + (stress - 0.7)
     said = _consonant(voice, accent, rng) if rng.random() < 0.92 else []
     said.append(_Said(vowel, rng.uniform(0.10, 0.19) * (0.6 + 0.8 * stress) / voice.tempo, accent))
@@ -250,8 +254,8 @@ def _pulses(hertz: Floats) -> Floats:
     return wave.astype(np.float64)
 
 
-def _filter(wave: Floats, gain) -> Floats:
-    """Filter (S,) by `gain(hz_F, ticks_Q) -> (Q, F)`, which changes over time; without any delay."""
+def _filter(wave: Floats, gain: Gain) -> Floats:
+    """Filter (S,) by a gain that changes over time; without any delay."""
     size, hop = 512, 128
     window = np.sin(np.pi * (np.arange(size) + 0.5) / size)
     count = len(wave) // hop + 4

@@ -15,7 +15,8 @@ from rich.console import Console
 from orchestrator.checkpoint import export, normalize, read_manifest, read_plain
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
-from orchestrator.errors import ConfigError, OrchestratorError, RunError
+from orchestrator.errors import ConfigError, RunError
+from orchestrator.runtime import cluster, execute
 from orchestrator.runtime.identity import claim
 from orchestrator.runtime.paths import RunPaths, read_json
 from orchestrator.runtime.progress import follow
@@ -71,13 +72,8 @@ def train(config: RunConfig, name: str, *, console: Console | None = None) -> Tr
         return _result(target)
     announce_start(job, paths, console)
     with recording(target, job.config):
-        from orchestrator.runtime.execute import run_here, run_on_ray
-
         with follow(paths, console):
-            if config.scale.num_workers == 0:
-                run_here(job, Recorder(target))
-            else:
-                _on_ray(job, config, target)
+            _run(job, config, Recorder(target))
     result = _result(target)
     _conclude(target, result)
     return result
@@ -142,13 +138,13 @@ def recording(target: RecordTarget, settings: dict[str, Any]) -> Iterator[None]:
         raise
 
 
-def _on_ray(job: Assignment, config: RunConfig, target: RecordTarget) -> None:
-    from orchestrator.runtime import cluster
-    from orchestrator.runtime.execute import run_on_ray
-
+def _run(job: Assignment, config: RunConfig, recorder: Recorder) -> None:
+    if config.scale.num_workers == 0:
+        execute.run_here(job, recorder)
+        return
     cluster.connect(config.scale)
     cluster.require_cpus(config.scale)
-    run_on_ray(job, Recorder(target))
+    execute.run_on_ray(job, recorder)
 
 
 def _finished(paths: RunPaths, config: RunConfig) -> dict[str, Any] | None:
@@ -200,6 +196,3 @@ def log_charts(writer: RunWriter, uri: str) -> None:
     history = read_history(uri, writer.run_id, ["train/loss", "val/loss", "val/accuracy", "val/auc"])
     writer.log_figure(loss_chart(history), "charts/loss.png")
     writer.log_figure(accuracy_chart(history), "charts/accuracy.png")
-
-
-__all__ = ["OrchestratorError", "TrainResult", "train"]

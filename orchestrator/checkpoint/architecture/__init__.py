@@ -22,7 +22,7 @@ from orchestrator.checkpoint.architecture.stable_syncnet import (
 from orchestrator.checkpoint.architecture.unsupported import known_but_unsupported
 from orchestrator.checkpoint.state import AnyModelConfig, Decision, DecisionSource
 from orchestrator.config.model import Wav2LipSyncNetConfig, model_problems
-from orchestrator.errors import CheckpointError, ConfigError, RefusalReason
+from orchestrator.errors import CheckpointError, RefusalReason
 from orchestrator.models import build_meta
 
 _GIVE_CONFIG = (
@@ -183,4 +183,4 @@ def _unknown(shapes: Shapes, path: str) -> CheckpointError:
     return CheckpointError(f"{path} {what}", reason=reason, path=path, hint=_GIVE_CONFIG)
 
 
-__all__ = ["ConfigError", "Recognition", "recognise", "require_fit"]
+__all__ = ["Recognition", "recognise", "require_fit"]

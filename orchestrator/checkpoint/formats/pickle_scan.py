@@ -7,8 +7,9 @@ anything is unpickled. `torch.load(weights_only=True)` stays the second wall beh
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Iterable
-from typing import BinaryIO
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 from orchestrator.checkpoint.formats.standins import ALLOWED
 
@@ -20,6 +21,8 @@ _TORCH_READS = {
     "builtins.set",
     "builtins.complex",
 }
+# what a reader of broken pickles may run into: strings beyond the end, lengths beyond the memory, bad UTF-8
+_SCAN_ERRORS = (IndexError, KeyError, AssertionError, MemoryError, OverflowError, UnicodeError, struct.error)
 _ITEM_BYTES = {
     "torch DoubleStorage": 8,
     "torch LongStorage": 8,
@@ -44,7 +47,7 @@ def named_globals(pickled: BinaryIO) -> list[str]:
     strings: list[str] = []  # the last two that were put on the stack: what STACK_GLOBAL takes
     memo: list[str] = []
     last = "?"
-    for op, argument, _ in pickletools.genops(pickled):
+    for op, argument, _ in _instructions(pickled):
         if op.name in ("GLOBAL", "INST"):
             found.add(_python3_name(str(argument).replace(" ", ".", 1)))
         elif op.name == "STACK_GLOBAL":
@@ -69,7 +72,7 @@ def tensor_bytes(pickled: BinaryIO) -> int:
     sizes: dict[str, int] = {}
     memo: dict[int, object] = {}
     recent: list[object] = [None] * 4  # storages are ("storage", type, key, location, count): the last four of these
-    for op, argument, _ in pickletools.genops(pickled):
+    for op, argument, _ in _instructions(pickled):
         if op.name in ("BINPUT", "LONG_BINPUT") and isinstance(argument, int):
             memo[argument] = recent[-1]
         elif op.name == "BINPERSID":
@@ -90,6 +93,13 @@ def foreign(names: Iterable[str]) -> list[str]:
 def beside_weights(names: Iterable[str]) -> tuple[str, ...]:
     """Those that stand-ins take the place of."""
     return tuple(name for name in names if name in ALLOWED)
+
+
+def _instructions(pickled: BinaryIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
+    try:
+        yield from pickletools.genops(pickled)
+    except _SCAN_ERRORS as error:
+        raise ValueError(f"not a whole pickle: {type(error).__name__}") from error
 
 
 def _python3_name(name: str) -> str:

@@ -55,7 +55,7 @@ def _scan(source: SourceFile, pickles: int) -> list[str]:
         for i in range(pickles):
             try:
                 names |= set(named_globals(file))
-            except (ValueError, IndexError, UnicodeDecodeError, OverflowError) as error:
+            except ValueError as error:
                 raise damaged(source, f"pickle {i + 1} of {pickles} in it is cut short or broken") from error
             if foreign(names):
                 raise unsafe(source, sorted(foreign(names)))

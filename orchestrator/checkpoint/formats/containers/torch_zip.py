@@ -19,6 +19,10 @@ from orchestrator.checkpoint.formats.torch_safe import damaged, load_tensors_onl
 from orchestrator.errors import RefusalReason
 
 _MAGIC = b"PK\x03\x04"
+# what `zipfile` raises on damaged archives; NotImplementedError (a RuntimeError) for methods it does not know
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError, IndexError, OverflowError
+)  # fmt: skip
 _LOCAL_HEADER = 30
 _CHUNK = 1 << 22
 _MOST_PICKLE = 256 << 20
@@ -50,7 +54,7 @@ TORCH_ZIP = Container("torch-zip", detect, read)
 def _open(source: SourceFile) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(source.path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except _ZIP_ERRORS as error:
         what = "it begins like a torch file, but the table of contents at its end is missing or broken"
         raise damaged(source, f"{what}; {_how_much_is_here(source)}") from error
 
@@ -63,7 +67,7 @@ def _how_much_is_here(source: SourceFile) -> str:
             return here
         try:
             expected = tensor_bytes(file)
-        except (ValueError, IndexError, UnicodeDecodeError):
+        except ValueError:
             return here
     if expected <= source.size:
         return here
@@ -72,7 +76,8 @@ def _how_much_is_here(source: SourceFile) -> str:
 
 def _pickle_name(source: SourceFile, archive: zipfile.ZipFile) -> str:
     names = archive.namelist()
-    pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+    # torch looks names up without regard to case; a second spelling must not hide from the scan
+    pickles = [name for name in names if name.lower().endswith("/data.pkl") and name.count("/") == 1]
     if any(name.endswith("/constants.pkl") for name in names):
         what = "is a TorchScript program, which holds code"
         hint = "export the weights where it was made: torch.save(module.state_dict(), file)"
@@ -99,7 +104,7 @@ def _check_records(source: SourceFile, archive: zipfile.ZipFile) -> None:
             with archive.open(info) as record:
                 while record.read(_CHUNK):
                     pass
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        except _ZIP_ERRORS as error:
             raise damaged(source, f"record {info.filename} does not match its checksum or is cut short") from error
 
 
@@ -125,5 +130,5 @@ def _globals(source: SourceFile, pickled: bytes) -> list[str]:
         raise damaged(source, f"its data.pkl has {readable_size(len(pickled))}")
     try:
         return named_globals(io.BytesIO(pickled))
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise damaged(source, "its data.pkl is no whole pickle") from error

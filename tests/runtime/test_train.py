@@ -1,0 +1,180 @@
+"""`train` in this process: one MLflow run per name, continued and never doubled; other runs under a name are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import orchestrator
+from orchestrator.checkpoint import export, is_complete
+from orchestrator.config import RunConfig, apply_settings
+from orchestrator.errors import CheckpointError, ConfigError, DataError, RunError
+from orchestrator.runtime import execute
+from orchestrator.runtime.paths import RunPaths, read_json, storage_folder, write_json
+from orchestrator.runtime.progress import look_at, read_statuses
+from orchestrator.runtime.train import TrainResult, train
+from orchestrator.tracking import find_run, read_history
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, TrainResult]:
+    """One finished run that several tests look at."""
+    from tests.conftest import TINY_MODEL
+
+    config = orchestrator.load_config(
+        {
+            "model": TINY_MODEL,
+            "data": {"path": str(tiny_corpus)},
+            "optim": {"lr": 1e-3},
+            "train": {"steps": 6, "global_batch": 8, "micro_batch": 8, "log_every": 2},
+            "eval": {"every": 3, "pairs": 16},
+            "checkpoint": {"every": 3},
+            "scale": {"num_workers": 0, "use_gpu": False},
+            "storage": str(tmp_path_factory.mktemp("finished")),
+        }
+    )
+    return config, train(config, "one")
+
+
+def test_a_run_leaves_a_complete_record(finished: tuple[RunConfig, TrainResult]) -> None:
+    config, result = finished
+    assert (result.step, result.start["verb"]) == (6, "scratch")
+    assert is_complete(result.best_checkpoint)
+    record = find_run(result.tracking_uri, config.tracking.experiment, "one")
+    assert record is not None and record.run_id == result.run_id
+    assert record.status == "FINISHED"
+    assert record.params["optim.lr"] == "0.001"
+    assert record.tags["start.verb"] == "scratch"
+    assert len(record.tags["pairs_hash"]) == 64
+    history = read_history(result.tracking_uri, result.run_id, ["train/loss", "val/accuracy"])
+    assert [row["step"] for row in history if "val/accuracy" in row] == [0, 3, 6]
+    assert [row["step"] for row in history if "train/loss" in row] == [2, 3, 4, 6]
+    assert result.baseline == history[0]["val/accuracy"]
+
+
+def test_charts_and_best_weights_are_in_mlflow(finished: tuple[RunConfig, TrainResult], tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    config, result = finished
+    client = MlflowClient(tracking_uri=result.tracking_uri)
+    chart = Path(client.download_artifacts(result.run_id, "charts/loss.png", str(tmp_path)))
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    weights = client.download_artifacts(result.run_id, "model/best_weights.safetensors", str(tmp_path))
+    exported, kept = (
+        orchestrator.load_model(weights, model_config=config.model),
+        orchestrator.load_model(result.best_checkpoint),
+    )
+    for a, b in zip(exported.parameters(), kept.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_same_command_again_repeats_nothing(finished: tuple[RunConfig, TrainResult]) -> None:
+    config, result = finished
+    before = {path: path.stat().st_mtime_ns for path in result.folder.rglob("*") if path.is_file()}
+    again = train(config, "one")
+    assert again == result
+    assert {path: path.stat().st_mtime_ns for path in result.folder.rglob("*") if path.is_file()} == before
+
+
+def test_status_shows_it(finished: tuple[RunConfig, TrainResult]) -> None:
+    config, result = finished
+    (row,) = read_statuses(config.storage, "one")
+    assert row[:2] == ("one", "finished") and row[2].startswith("6/6") and row[4] == result.run_id
+    assert look_at(result.folder) is not None
+    with pytest.raises(RunError, match="there is no run 'two'"):
+        read_statuses(config.storage, "two")
+
+
+def test_a_longer_run_under_the_same_name_is_another_run(finished: tuple[RunConfig, TrainResult]) -> None:
+    config, _ = finished
+    with pytest.raises(RunError, match=r"exists with other settings: `optim\.lr` was 0\.001 and is 0\.5"):
+        train(apply_settings(config, {"optim.lr": 0.5}), "one")
+
+
+def test_where_it_runs_may_change(finished: tuple[RunConfig, TrainResult]) -> None:
+    config, result = finished
+    assert train(apply_settings(config, {"data.loader_threads": 0, "scale.max_failures": 7}), "one") == result
+
+
+def test_a_crash_is_recorded_and_continued_without_double_steps(
+    tiny_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(job: object, recorder: object, **_: object) -> None:
+        def burn(metrics: object) -> None:
+            if metrics["step"] >= 8:  # type: ignore[index]
+                raise RunError("the power is gone")
+
+        real(job, recorder, on_report=burn)  # type: ignore[arg-type]
+
+    real = execute.run_here
+    monkeypatch.setattr(execute, "run_here", interrupted)
+    with pytest.raises(RunError, match="the power is gone"):
+        train(tiny_config, "crash")
+    paths = RunPaths.of(tiny_config.storage, "crash")
+    status = read_json(paths.status)
+    assert status is not None and status["state"] == "failed" and "the power is gone" in status["error"]
+    uri = f"sqlite:///{paths.storage}/mlflow.db"
+    record = find_run(uri, "syncnet", "crash")
+    assert record is not None and record.status == "FAILED"
+
+    monkeypatch.setattr(execute, "run_here", real)
+    result = train(tiny_config, "crash")
+    assert result.step == 12 and result.run_id == record.run_id
+    again = find_run(uri, "syncnet", "crash")
+    assert again is not None and (again.status, again.tags["restarts"], again.tags["start.verb"]) == (
+        "FINISHED",
+        "1",
+        "scratch",
+    )
+    steps = [row["step"] for row in read_history(uri, result.run_id, ["train/loss"])]
+    assert steps == [3, 4, 6, 8, 9, 12]
+
+
+def test_weights_only_files_start_a_run(finished: tuple[RunConfig, TrainResult], tiny_config: RunConfig, tmp_path: Path) -> None:
+    file = tmp_path / "weights_only.pt"
+    export(finished[1].best_checkpoint, "latentsync", file)
+    assert set(torch.load(file, weights_only=True)) == {"state_dict"}
+    result = train(apply_settings(tiny_config, {"start.checkpoint": str(file)}), "from-file")
+    assert (result.start["verb"], result.start["step"], result.start["optimizer"]) == ("init", 0, "fresh")
+    assert result.baseline is not None
+
+
+def test_a_missing_explicit_resume_is_an_error(tiny_config: RunConfig) -> None:
+    config = apply_settings(tiny_config, {"start.checkpoint": "nowhere.pt", "start.verb": "resume"})
+    with pytest.raises(CheckpointError, match=r"nowhere\.pt"):
+        train(config, "lost")
+    assert not RunPaths.of(config.storage, "lost").folder.exists()
+
+
+def test_what_is_missing_is_named_before_anything_starts(tiny_config: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"`data\.path` is required"):
+        train(apply_settings(tiny_config, {"data.path": None}), "x")
+    with pytest.raises(DataError):
+        train(apply_settings(tiny_config, {"data.path": str(tmp_path)}), "x")
+    with pytest.raises(ConfigError, match="name must be letters"):
+        train(tiny_config, "../x")
+
+
+def test_storage_must_outlive_a_job() -> None:
+    inside = Path("/tmp/ray/session/runtime_resources/working_dir_files/pkg")
+    with pytest.raises(ConfigError, match="temporary copy"):
+        storage_folder("runs", inside)
+    assert storage_folder("/shared/runs", inside) == Path("/shared/runs")
+    with pytest.raises(ConfigError, match="must be a folder"):
+        storage_folder("s3://bucket/runs")
+
+
+def test_small_files_are_replaced_whole(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "status.json"
+    write_json(file, {"a": 1})
+    write_json(file, {"a": 2})
+    assert read_json(file) == {"a": 2} and [path.name for path in file.parent.iterdir()] == ["status.json"]
+    file.write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        read_json(file)
+    file.write_text(json.dumps([1]))
+    with pytest.raises(RunError, match="must hold a mapping"):
+        read_json(file)
