@@ -98,7 +98,7 @@ def normalize(
 
     result = make(file, folder, model_config=_model(config))
     if as_json:
-        _print_json({"path": str(result.path), **result.report.to_dict()})
+        _print_json({**result.report.to_dict(), "state": str(result.path)})
     else:
         _card(str(file), result.report.to_dict())
         out.print(f"resumable state: {result.path}", soft_wrap=True)
@@ -188,6 +188,7 @@ def evaluate(
     data: Data,
     split: Annotated[Literal["val", "train", "all"], typer.Option(help="Which clips.")] = "val",
     pairs: Annotated[int, typer.Option(min=2, help="Balanced pairs to judge.")] = 2048,
+    config: ModelFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Pair accuracy and AUC of a checkpoint on fixed pairs."""
@@ -195,11 +196,14 @@ def evaluate(
 
     from orchestrator.training.evaluation import evaluate as judge
 
-    report = judge(file, data, split=split, pairs=pairs)
+    report = judge(file, data, split=split, pairs=pairs, model_config=_model(config))
     if as_json:
         _print_json(asdict(report))
         return
-    _card(str(file), {**{key: round(value, 4) for key, value in report.metrics.items()}, "chance": "accuracy 0.5, loss ln 2"})
+    _card(
+        str(file),
+        {**{key: round(value, 4) for key, value in report.metrics.items()}, "chance": "accuracy 0.5, loss ln 2"},
+    )
     out.print(f"{report.pairs} pairs of {report.clips} {report.split} clips, pair list {report.pairs_hash[:12]}")
 
 
@@ -252,7 +256,9 @@ def _card(title: str, facts: dict[str, Any]) -> None:
         if isinstance(value, list) and value and isinstance(value[0], dict):
             table.add_row(key, "")
             for item in value:
-                table.add_row(f"  {item.get('field', '')}", f"{item.get('value')} ({item.get('source')}: {item.get('why')})")
+                table.add_row(
+                    f"  {item.get('field', '')}", f"{item.get('value')} ({item.get('source')}: {item.get('why')})"
+                )
         else:
             table.add_row(key, json.dumps(value) if isinstance(value, (list, dict)) else str(value))
     out.print(table)

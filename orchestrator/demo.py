@@ -120,16 +120,16 @@ def _weights_only(folder: Path, config: RunConfig, console: Console) -> Path:
 
 def _normalize(file: Path, folder: Path, config: RunConfig, console: Console) -> None:
     report = inspect(file, model_config=config.model)
-    console.print(f"  it is {report.format}, {report.architecture}; missing: {', '.join(report.missing)}", soft_wrap=True)
+    console.print(
+        f"  it is {report.format}, {report.architecture}; missing: {', '.join(report.missing)}", soft_wrap=True
+    )
     normalized = normalize(file, folder / "runs" / "states", model_config=config.model)
     for decision in normalized.report.decisions:
         console.print(f"  {decision.field} = {decision.value} ({decision.source}: {decision.why})", soft_wrap=True)
     console.print(f"  resumable state: {normalized.path.name[:16]}...")
 
 
-def _evaluate(
-    file: Path, training: TrainResult, swept: SweepResult, corpus: Path, base: dict[str, Any]
-) -> DemoResult:
+def _evaluate(file: Path, training: TrainResult, swept: SweepResult, corpus: Path, base: dict[str, Any]) -> DemoResult:
     best = swept.best.checkpoint
     assert best is not None, "a ranked row has a checkpoint"
     state = next(row.checkpoint for row in swept.ranking if row.trial == "baseline")
@@ -145,7 +145,9 @@ def _evaluate(
 
 
 def _closing_table(result: DemoResult, folder: Path, console: Console, seconds: float) -> None:
-    table = Table("checkpoint", "accuracy", "AUC", "loss", title=f"held-out speakers, {result.baseline.pairs} pairs", box=None)
+    table = Table(
+        "checkpoint", "accuracy", "AUC", "loss", title=f"held-out speakers, {result.baseline.pairs} pairs", box=None
+    )
     rows = {
         "chance": None,
         "baseline (the weights-only file)": result.baseline,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import shutil
 import sys
@@ -120,7 +121,7 @@ def _ray() -> Finding:
     import ray
 
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except (ConnectionError, RuntimeError, ValueError) as error:
         return Finding("Ray", f"{address}: {error}", False, "check the address, or unset RAY_ADDRESS for a local Ray")
     resources = ray.cluster_resources()

@@ -21,6 +21,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.models import build_meta
 from orchestrator.runtime.paths import RunPaths
 from orchestrator.training.batching import plan_batches
+from orchestrator.training.fitting import check_fits
 from orchestrator.training.local import checkpoints_in
 
 _ADAM_COPIES = 3  # weights and two moments
@@ -95,6 +96,7 @@ def _corpus_facts(config: RunConfig) -> dict[str, Any]:
     if config.data.path is None:
         return {"corpus": "not given (data.path)"}
     corpus = Corpus.open(config.data.path)
+    check_fits(corpus, config.model)
     lengths = corpus.split("train").lengths
     epoch = len(usable_clips(lengths, config.model.num_frames, config.data.min_shift, config.data.max_shift))
     return {

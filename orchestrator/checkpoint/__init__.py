@@ -6,6 +6,7 @@ programs read. `write_state`, `save_state` and `read_state` are what training us
 
 from __future__ import annotations
 
+from orchestrator.checkpoint.convert import ModelOption
 from orchestrator.checkpoint.directory import (
     is_complete,
     read_manifest,
@@ -45,6 +46,7 @@ __all__ = [
     "ExportFormat",
     "InspectReport",
     "Manifest",
+    "ModelOption",
     "NormalizedCheckpoint",
     "OptimizerState",
     "Provenance",

@@ -13,16 +13,14 @@ def cross_problems(config: RunConfig) -> list[str]:
         problems.append(f"`start.verb` is {config.start.verb}, which needs `start.checkpoint`, but that is not given")
     if config.optim.warmup_steps > config.train.steps:
         problems.append(
-            f"`optim.warmup_steps` must be <= `train.steps` ({config.train.steps}), "
-            f"but is {config.optim.warmup_steps}"
+            f"`optim.warmup_steps` must be <= `train.steps` ({config.train.steps}), but is {config.optim.warmup_steps}"
         )
     if config.eval.pairs % 2:
         problems.append(f"`eval.pairs` must be even, so that the pairs are balanced, but is {config.eval.pairs}")
     workers = max(1, config.scale.num_workers)
     if config.train.global_batch % workers:
         problems.append(
-            f"`train.global_batch` ({config.train.global_batch}) must be a multiple of "
-            f"`scale.num_workers` ({workers})"
+            f"`train.global_batch` ({config.train.global_batch}) must be a multiple of `scale.num_workers` ({workers})"
         )
     if config.train.precision == "fp16" and config.scale.use_gpu is False:
         problems.append("`train.precision` fp16 needs a GPU, but `scale.use_gpu` is false; use bf16 or fp32 on a CPU")

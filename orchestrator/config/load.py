@@ -44,7 +44,8 @@ def load_config_with_notes(
 ) -> tuple[RunConfig, list[str]]:
     """Like `load_config`, with what was left out or reinterpreted of a foreign file, one sentence each."""
     name = "the configuration" if isinstance(source, Mapping) else str(source)
-    raw, notes = _read(source, name), []
+    raw = _read(source, name)
+    notes: list[str] = []
     if is_latentsync(raw):
         raw, notes = convert_latentsync(raw)
     config = validate(_override(raw, overrides, name), name)

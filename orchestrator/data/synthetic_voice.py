@@ -100,18 +100,21 @@ VOWELS = {
 """The syllable centres."""
 
 CONSONANTS = {
-    "m": Phone(0.00, 0.50, 0.0, 0.2, (260, 1050, 2300), 0.22),
-    "b": Phone(0.00, 0.45, 0.0, 0.2, (220, 800, 2200), 0.06),
+    "m": Phone(0.00, 0.50, 0.0, 0.2, (260, 1050, 2300), 0.12),
+    "b": Phone(0.00, 0.45, 0.0, 0.2, (220, 800, 2200), 0.03),
     "p": Phone(0.00, 0.45, 0.0, 0.2, (400, 900, 2200), 0.00),
-    "f": Phone(0.08, 0.60, 0.6, 0.2, (350, 1100, 2300), 0.00, 0.16, 5500),
-    "s": Phone(0.14, 0.75, 1.0, 0.6, (320, 1700, 2600), 0.00, 0.34, 5800),
-    "sh": Phone(0.18, 0.20, 0.9, 0.5, (320, 1800, 2500), 0.00, 0.38, 3000),
-    "l": Phone(0.26, 0.55, 0.5, 1.0, (360, 1300, 2700), 0.35),
-    "w": Phone(0.10, 0.00, 0.0, 0.1, (300, 650, 2200), 0.30),
+    "f": Phone(0.08, 0.60, 0.6, 0.2, (350, 1100, 2300), 0.00, 0.12, 5500),
+    "s": Phone(0.14, 0.75, 1.0, 0.6, (320, 1700, 2600), 0.00, 0.22, 5800),
+    "sh": Phone(0.18, 0.20, 0.9, 0.5, (320, 1800, 2500), 0.00, 0.25, 3000),
+    "l": Phone(0.26, 0.55, 0.5, 1.0, (360, 1300, 2700), 0.30),
+    "w": Phone(0.10, 0.00, 0.0, 0.1, (300, 650, 2200), 0.20),
     "t": Phone(0.14, 0.60, 0.7, 0.9, (380, 1800, 2700), 0.00),
     "k": Phone(0.20, 0.55, 0.4, 0.4, (350, 1900, 2400), 0.00),
 }
 """What separates them; stops are silent here, their burst is a phone of its own."""
+
+BILABIALS = ("m", "b", "p")
+"""Consonants whose closure everybody sees; they come twice as often as the others."""
 
 BURST_HZ = {"p": 1200.0, "b": 1000.0, "t": 4800.0, "k": 2200.0}
 """Stops and the centre of their burst."""
@@ -206,7 +209,7 @@ def _syllable(voice: Voice, fall: float, rng: np.random.Generator) -> list[_Said
 
 def _consonant(voice: Voice, accent: float, rng: np.random.Generator) -> list[_Said]:
     """A consonant, with its burst if it is a stop."""
-    name = str(rng.choice(list(CONSONANTS)))
+    name = str(rng.choice([*CONSONANTS, *BILABIALS]))
     phone = CONSONANTS[name]
     said = [_Said(phone, rng.uniform(0.08, 0.13) / voice.tempo, accent)]
     if name in BURST_HZ:

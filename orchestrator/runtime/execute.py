@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ray.train import CheckpointConfig, FailureConfig
+from ray.train import CheckpointConfig, FailureConfig, ScalingConfig, UserCallback
 from ray.train import RunConfig as RayRunConfig
-from ray.train import ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -84,7 +83,7 @@ def run_on_ray(assignment: Assignment, recorder: Recorder, callbacks: Sequence[U
                 checkpoint_score_attribute=RETENTION,
                 checkpoint_score_order="max",
             ),
-            callbacks=[RecorderCallback(recorder), *callbacks],
+            callbacks=[RecorderCallback(recorder), *callbacks],  # type: ignore[list-item]
         ),
     )
     try:

@@ -56,7 +56,9 @@ def _run_all(units: list[Unit], console: Console) -> None:
     limit = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=len(units))
-        waiting, running, done = list(reversed(units)), [], 0
+        waiting = list(reversed(units))
+        running: list[ray.ObjectRef] = []
+        done = 0
         while waiting or running:
             while waiting and len(running) < limit:
                 running.append(_run_remotely.remote(waiting.pop()))

@@ -59,7 +59,9 @@ def read_statuses(storage: str, name: str | None) -> list[tuple[str, str, str, s
     found = [*folder.glob(f"{name or '*'}/status.json"), *(folder.glob(f"{name}/trials/*/status.json") if name else ())]
     if name is not None and not found:
         raise RunError(f"there is no run {name!r} in {folder}", hint="`orchestrator status` lists all runs")
-    return [_row(path.parent, read_json(path) or {}) for path in sorted(found, key=lambda path: (len(path.parts), path))]
+    return [
+        _row(path.parent, read_json(path) or {}) for path in sorted(found, key=lambda path: (len(path.parts), path))
+    ]
 
 
 def look_at(folder: Path) -> Look | None:
@@ -111,7 +113,13 @@ def _row(folder: Path, status: dict[str, Any]) -> tuple[str, str, str, str, str]
 
 
 def _live(paths: RunPaths, console: Console, done: threading.Event) -> None:
-    columns = (SpinnerColumn(), TextColumn(paths.name), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn(paths.name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("starting", total=None)
         while not done.wait(_POLL_S):

@@ -89,4 +89,3 @@ class Recorder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Recorder, (self.target,)
-

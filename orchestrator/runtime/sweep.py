@@ -152,12 +152,8 @@ def concurrency(config: RunConfig, cpus: float) -> int:
 
 def _tuner(job: Assignment, config: RunConfig, paths: RunPaths, target: RecordTarget, parent: str) -> tune.Tuner:
     assert config.sweep is not None
-    nested = RecordTarget(
-        paths, target.uri, target.experiment, target.key, target.total_steps, parent_run_id=parent
-    )
-    trainable = tune.with_resources(
-        tune.with_parameters(run_trial, job=job, target=nested), _trial_resources(config)
-    )
+    nested = RecordTarget(paths, target.uri, target.experiment, target.key, target.total_steps, parent_run_id=parent)
+    trainable = tune.with_resources(tune.with_parameters(run_trial, job=job, target=nested), _trial_resources(config))
     tune_folder = paths.folder / "tune"
     if tune.Tuner.can_restore(str(tune_folder)):
         return tune.Tuner.restore(str(tune_folder), trainable, resume_unfinished=True, restart_errored=True)
@@ -170,7 +166,8 @@ def _tuner(job: Assignment, config: RunConfig, paths: RunPaths, target: RecordTa
             num_samples=config.sweep.trials,
             scheduler=_scheduler(config),
             search_alg=BasicVariantGenerator(
-                max_concurrent=concurrency(config, ray.cluster_resources().get("CPU", 1)), random_state=config.sweep.seed
+                max_concurrent=concurrency(config, ray.cluster_resources().get("CPU", 1)),
+                random_state=config.sweep.seed,
             ),
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -212,12 +209,6 @@ def _domain(dimension: Dimension) -> Any:
     return tune.grid_search(list(dimension.grid or ()))
 
 
-def _tell_tune(metrics: Mapping[str, float]) -> None:
-    # only validations: schedulers compare trials by the validated metric, and refuse a report without it
-    if any(key.startswith("val/") for key in metrics):
-        tune.report(dict(metrics))
-
-
 class ValidationsToTune(TuneReportCallback):
     """Passes the validations that Ray Train's controller hears on to the Tune session above it."""
 
@@ -253,12 +244,10 @@ def _baseline(job: Assignment, config: RunConfig) -> TrialRow | None:
     return TrialRow("baseline", {}, value, 0, "baseline", Path(job.start_state))
 
 
-def _ranking(
-    results: tune.ResultGrid, config: RunConfig, paths: RunPaths, baseline: TrialRow | None
-) -> list[TrialRow]:
+def _ranking(results: tune.ResultGrid, config: RunConfig, paths: RunPaths, baseline: TrialRow | None) -> list[TrialRow]:
     rows = [baseline] if baseline else []
-    for result in results:
-        rows.append(_row(Path(result.path).name, result, config, paths))
+    for index in range(len(results)):
+        rows.append(_row(Path(results[index].path).name, results[index], config, paths))
     metric = config.checkpoint.metric
     # the stable sort keeps the baseline before a trial that only equals it
     return sorted(rows, key=lambda row: -score(metric, row.value) if row.value is not None else math.inf)
@@ -301,6 +290,8 @@ def _close_stopped(target: RecordTarget, row: TrialRow) -> None:
     """Tune ends a stopped trial's process, which therefore cannot close its own run."""
     paths = target.paths.trial(row.trial)
     key = f"{target.key}/{row.trial}"
-    writer = RecordTarget(paths, target.uri, target.experiment, key, target.total_steps, tags={"stopped": "early"}).writer()
+    writer = RecordTarget(
+        paths, target.uri, target.experiment, key, target.total_steps, tags={"stopped": "early"}
+    ).writer()
     writer.finish("FINISHED")
     Recorder(replace(target, paths=paths)).mark("stopped early")

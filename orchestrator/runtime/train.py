@@ -23,6 +23,7 @@ from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import Recorder, RecordTarget
 from orchestrator.runtime.worker import Assignment
 from orchestrator.tracking import RunWriter, accuracy_chart, close_stale, loss_chart, read_history, resolve_uri
+from orchestrator.training.fitting import check_fits
 from orchestrator.training.local import checkpoints_in
 
 
@@ -71,9 +72,8 @@ def train(config: RunConfig, name: str, *, console: Console | None = None) -> Tr
         console.print(f"{name} is finished already: {finished['step']} steps", highlight=False)
         return _result(target)
     announce_start(job, paths, console)
-    with recording(target, job.config):
-        with follow(paths, console):
-            _run(job, config, Recorder(target))
+    with recording(target, job.config), follow(paths, console):
+        _run(job, config, Recorder(target))
     result = _result(target)
     _conclude(target, result)
     return result
@@ -85,6 +85,7 @@ def prepare_job(config: RunConfig, paths: RunPaths) -> Assignment:
         raise ConfigError(["`data.path` is required, but missing"], hint="give the folder that `prepare` wrote")
     corpus_folder = Path(config.data.path).expanduser().resolve()
     corpus = Corpus.open(corpus_folder)
+    check_fits(corpus, config.model)
     for split in ("train", "val"):
         if not corpus.clips(split):  # type: ignore[arg-type]
             raise RunError(

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from orchestrator.checkpoint import load_model
+from orchestrator.checkpoint import ModelOption, load_model
 from orchestrator.data.corpus import Corpus, CorpusSplit, SplitName
 from orchestrator.data.loader import collate
 from orchestrator.data.stream import Sample, evaluation_pairs, pairs_hash
 from orchestrator.models import SyncNet, cosine_similarity
 from orchestrator.training.distributed import gather_in_order
+from orchestrator.training.fitting import check_fits
 from orchestrator.training.metrics import pair_metrics
 from orchestrator.training.precision import autocast
 
@@ -37,7 +39,9 @@ class PairList:
     """Figures are comparable only where this agrees."""
 
     @classmethod
-    def of(cls, corpus: Corpus, split: SplitName, num_frames: int, count: int, min_shift: int, max_shift: int | None) -> PairList:
+    def of(
+        cls, corpus: Corpus, split: SplitName, num_frames: int, count: int, min_shift: int, max_shift: int | None
+    ) -> PairList:
         """The pairs of a split: a pure function of its arguments.
 
         Raises:
@@ -75,6 +79,7 @@ def evaluate(
     min_shift: int = 1,
     max_shift: int | None = None,
     device: str | None = None,
+    model_config: ModelOption = None,
 ) -> EvaluationReport:
     """Judge any readable checkpoint on the fixed pairs of a prepared corpus.
 
@@ -87,13 +92,15 @@ def evaluate(
         min_shift: least gap of a negative in frames.
         max_shift: greatest gap; none means anywhere in the clip.
         device: where to compute; a GPU if there is one.
+        model_config: describes the network where a foreign file's weights cannot (see `load_model`).
 
     Raises:
         OrchestratorError: the checkpoint or the corpus cannot be used.
     """
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_model(checkpoint).to(target)
+    model = load_model(checkpoint, model_config=model_config).to(target)
     corpus = Corpus.open(data)
+    check_fits(corpus, model.config)
     fixed = PairList.of(corpus, split, model.config.num_frames, pairs, min_shift, max_shift)
     metrics = evaluate_pairs(model, fixed, batch, device=target)
     return EvaluationReport(metrics, len(fixed.pairs), len({pair.clip for pair in fixed.pairs}), split, fixed.hash)
@@ -124,7 +131,9 @@ def evaluate_pairs(
     return pair_metrics(gathered, torch.tensor([pair.label for pair in pairs.pairs]))
 
 
-def _cosines(model: SyncNet, pairs: PairList, samples: Sequence[Sample], device: torch.device, precision: str) -> Tensor:
+def _cosines(
+    model: SyncNet, pairs: PairList, samples: Sequence[Sample], device: torch.device, precision: str
+) -> Tensor:
     batch = collate(pairs.clips, samples, pairs.num_frames, pin_memory=device.type == "cuda")
     frames = model.pixels_to_input(batch.frames.to(device, non_blocking=True))
     with autocast(precision, device):
@@ -135,4 +144,4 @@ def _cosines(model: SyncNet, pairs: PairList, samples: Sequence[Sample], device:
 def _shares(count: int, world_size: int) -> list[slice]:
     """`count` items as `world_size` contiguous stretches whose lengths differ by at most one."""
     edges = [count * rank // world_size for rank in range(world_size + 1)]
-    return [slice(first, last) for first, last in zip(edges, edges[1:], strict=False)]
+    return [slice(first, last) for first, last in pairwise(edges)]

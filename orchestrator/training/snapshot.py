@@ -29,7 +29,9 @@ def optimizer_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> Mom
     }
 
 
-def restore_moments(model: nn.Module, optimizer: torch.optim.Optimizer, moments: Mapping[str, Mapping[str, Any]]) -> None:
+def restore_moments(
+    model: nn.Module, optimizer: torch.optim.Optimizer, moments: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Put moments back into an optimizer over `model`'s parameters.
 
     Raises:

@@ -40,7 +40,9 @@ def shipped(name: str) -> StableSyncNetConfig:
     """LatentSync's four SyncNets."""
     match name:
         case "16_pixel":
-            return StableSyncNetConfig(audio_encoder=EncoderConfig(**AUDIO_16), visual_encoder=EncoderConfig(**VISUAL_16))
+            return StableSyncNetConfig(
+                audio_encoder=EncoderConfig(**AUDIO_16), visual_encoder=EncoderConfig(**VISUAL_16)
+            )
         case "16_pixel_attn":
             audio = EncoderConfig(**AUDIO_16, attn_blocks=(0, 0, 0, 1, 1, 0, 0))
             visual = EncoderConfig(**VISUAL_16, attn_blocks=(0, 0, 0, 0, 1, 1, 0, 0))
@@ -56,9 +58,7 @@ def shipped(name: str) -> StableSyncNetConfig:
                 block_out_channels=(64, 128, 256, 256, 512, 1024),
                 downsample_factors=(2, 2, 2, 1, 2, 2),
             )
-            return StableSyncNetConfig(
-                audio_encoder=audio, visual_encoder=visual, latent_space=True, lower_half=False
-            )
+            return StableSyncNetConfig(audio_encoder=audio, visual_encoder=visual, latent_space=True, lower_half=False)
         case _:
             audio = EncoderConfig(
                 in_channels=1, block_out_channels=(64, 128, 256, 256, 512, 1024), downsample_factors=(2,) * 6
@@ -134,7 +134,7 @@ def test_an_encoder_that_does_not_end_at_one_pixel_is_refused_with_its_layer() -
 def test_embeddings_of_different_sizes_are_refused() -> None:
     raw = shipped("16_pixel").model_dump(mode="json")
     raw["audio_encoder"]["block_out_channels"] = [32, 64, 128, 256, 512, 1024, 1024]
-    with pytest.raises(ConfigError, match="2048 channels and `model.audio_encoder` with 1024"):
+    with pytest.raises(ConfigError, match=r"2048 channels and `model\.audio_encoder` with 1024"):
         build_meta(StableSyncNetConfig.model_validate(raw))
 
 
@@ -150,7 +150,9 @@ def test_all_problems_of_an_encoder_are_named_at_once() -> None:
     assert "`model.visual_encoder.attn_blocks` has 1 entries" in text
 
 
-def test_a_seed_gives_the_same_start_and_leaves_the_global_generator_alone(tiny_model_config: StableSyncNetConfig) -> None:
+def test_a_seed_gives_the_same_start_and_leaves_the_global_generator_alone(
+    tiny_model_config: StableSyncNetConfig,
+) -> None:
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""`train` in this process: one MLflow run per name, continued and never doubled; other runs under a name are refused."""
+"""`train` in this process: one MLflow run per name, continued and never doubled; other settings refused."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ def test_a_crash_is_recorded_and_continued_without_double_steps(
     assert steps == [3, 4, 6, 8, 9, 12]
 
 
-def test_weights_only_files_start_a_run(finished: tuple[RunConfig, TrainResult], tiny_config: RunConfig, tmp_path: Path) -> None:
+def test_weights_only_files_start_a_run(
+    finished: tuple[RunConfig, TrainResult], tiny_config: RunConfig, tmp_path: Path
+) -> None:
     file = tmp_path / "weights_only.pt"
     export(finished[1].best_checkpoint, "latentsync", file)
     assert set(torch.load(file, weights_only=True)) == {"state_dict"}

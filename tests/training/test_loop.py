@@ -40,7 +40,12 @@ class Log:
 
 
 def run(
-    config: RunConfig, folder: Path, *, log: Log | None = None, stop_at: int | None = None, given: TrainState | None = None
+    config: RunConfig,
+    folder: Path,
+    *,
+    log: Log | None = None,
+    stop_at: int | None = None,
+    given: TrainState | None = None,
 ) -> Log:
     """Run the loop in this process; `stop_at` cuts the power after the report of that step."""
     log = log or Log()
@@ -87,7 +92,8 @@ def test_accumulation_changes_nothing_but_rounding(tiny_config: RunConfig, tmp_p
     # weights are not compared: where a gradient is nearly zero, Adam's first steps turn rounding into a sign
     short = apply_settings(tiny_config, {"train.steps": 2, "train.log_every": 1})
     rows = {
-        size: run(apply_settings(short, {"train.micro_batch": size}), tmp_path / str(size)).exact() for size in (2, 4, 8)
+        size: run(apply_settings(short, {"train.micro_batch": size}), tmp_path / str(size)).exact()
+        for size in (2, 4, 8)
     }
     for step, key in ((1, "train/loss"), (1, "train/grad_norm"), (2, "train/loss")):
         values = [rows[size][step][key] for size in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_warm_up_then_cosine() -> None:
     rates = [learning_rate(step, 20, optim) for step in range(21)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4] == 1.0 and math.isclose(rates[20], 0.1)
-    assert all(later <= earlier for earlier, later in zip(rates[3:], rates[4:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(rates[3:]))
     assert learning_rate(7, 20, OptimConfig(lr=0.3)) == 0.3
 
 
@@ -110,7 +111,7 @@ def test_the_loss_is_finite_where_the_cosine_leaves_its_range() -> None:
 @given(st.integers(0, 100), st.integers(1, 9))
 def test_validation_is_shared_without_gaps(count: int, world: int) -> None:
     shares = [list(range(count))[part] for part in _shares(count, world)]
-    assert sum(shares, []) == list(range(count))
+    assert list(chain.from_iterable(shares)) == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 

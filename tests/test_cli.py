@@ -1,0 +1,164 @@
+"""What a person types: answers, exit codes, one clear message for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from orchestrator import __version__
+from orchestrator.checkpoint import save_state
+from orchestrator.checkpoint.state import TrainState
+from orchestrator.cli import main
+from orchestrator.config import RunConfig
+from orchestrator.models import build_model
+
+
+@pytest.fixture
+def config_file(tiny_config: RunConfig, tmp_path: Path) -> Path:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(tiny_config.model_dump(mode="json")))
+    return file
+
+
+@pytest.fixture
+def checkpoint(tiny_config: RunConfig, tmp_path: Path) -> Path:
+    save_state(TrainState(tiny_config.model, build_model(tiny_config.model).state_dict()), tmp_path / "state")
+    return tmp_path / "state"
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for command in (
+        "demo",
+        "inspect",
+        "normalize",
+        "prepare",
+        "plan",
+        "train",
+        "sweep",
+        "status",
+        "evaluate",
+        "doctor",
+    ):
+        assert command in shown
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from orchestrator.cli import main; main(['--help']); print(sorted(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "'typer'" in shown
+    assert not any(f"'{heavy}'" in shown for heavy in ("torch", "ray", "mlflow", "pyarrow"))
+
+
+def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "No such command" in capsys.readouterr().err
+
+
+def test_inspect_normalize_evaluate_export(
+    checkpoint: Path, config_file: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights.pt"
+    assert main(["export", str(checkpoint), "--format", "latentsync", "--out", str(weights)]) == 0
+    assert set(torch.load(weights, weights_only=True)) == {"state_dict"}
+    capsys.readouterr()
+    options = ["--config", str(config_file), "--json"]
+    assert main(["inspect", str(weights), *options]) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == "latentsync.weights_only"
+    assert main(["normalize", str(weights), "--out", str(tmp_path / "states"), *options]) == 0
+    state = json.loads(capsys.readouterr().out)["state"]
+    assert main(["evaluate", state, "--data", str(tiny_corpus), "--pairs", "16", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["pairs"] == 16 and 0 <= report["metrics"]["auc"] <= 1
+    assert main(["inspect", state]) == 0
+    assert "stable_syncnet" in capsys.readouterr().out
+
+
+def test_prepare_plan_train_status(
+    config_file: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(config_file), "train.steps=20", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["steps"], plan["samples"], plan["start"]) == (20, 160, "scratch: fresh weights")
+    assert plan["batch"] == "8 = 1 x 2 x 4"
+    assert main(["train", str(config_file), "--name", "a", "train.steps=3", "optim.warmup_steps=1"]) == 0
+    shown = capsys.readouterr().out
+    assert "a: starts from scratch" in shown and "mlflow ui" in shown
+    assert main(["status", "--storage", str(tmp_path / "runs")]) == 0
+    assert "finished" in capsys.readouterr().out
+    assert main(["plan", str(config_file), "--name", "a"]) == 0
+    assert "continue from this run's own step-000000003" in capsys.readouterr().out
+
+
+def test_a_plan_lists_problems_and_says_so_in_its_exit_code(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = [f"data.path={tmp_path / 'none'}", f"start.checkpoint={tmp_path / 'none.pt'}"]
+    assert main(["plan", str(config_file), *missing]) == 1
+    shown = capsys.readouterr().err
+    assert shown.count("problem:") == 2 and "none.pt" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["inspect", "nothing.pt"], "nothing.pt"),
+        (["train", "nothing.yaml", "--name", "x"], "there is no file nothing.yaml"),
+        (["status", "nobody"], "there is no run 'nobody'"),
+        (["prepare", "nowhere", "--out", "x"], "nowhere"),
+        (["prepare", ".", "--out", "x", "--resolution", "1"], "`resolution` must be >= 16, but is 1"),
+    ],
+)
+def test_what_is_wrong_is_one_message(
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert expected in " ".join(shown.split()) and "Traceback" not in shown
+
+
+def test_doctor_numbers_its_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--storage", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "1. ok Python" in shown and "MLflow" in shown
+    (tmp_path / "file").write_text("")
+    assert main(["doctor", "--storage", str(tmp_path / "file" / "runs")]) == 1
+    assert "problem storage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "script", sorted((Path(__file__).parents[1] / "jobs").glob("*.py")), ids=lambda path: path.stem
+)
+def test_every_job_is_its_command(script: Path) -> None:
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and f"orchestrator {script.stem}" in done.stdout
+    refused = subprocess.run([sys.executable, script, "--no-such-option"], capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 2
+
+
+def test_the_public_names_are_there_and_errors_share_a_base() -> None:
+    import orchestrator
+
+    for name in orchestrator.__all__:
+        assert getattr(orchestrator, name) is not None
+    assert callable(orchestrator.plan) and callable(orchestrator.inspect)
+    import orchestrator.planning  # a module must never hide a function of the API
+
+    assert callable(orchestrator.plan)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = orchestrator.nothing
+    assert issubclass(orchestrator.DataError, orchestrator.OrchestratorError)
