@@ -19,13 +19,16 @@ from rich.table import Table
 from orchestrator import __version__
 from orchestrator.errors import OrchestratorError
 
+_LOG_WIDTH = 200
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train SyncNets from any pretrained file: inspect, normalize, prepare, train, sweep, evaluate, export.",
 )
-out = Console(highlight=False)
+# logs and pipes have no width of their own: 80 columns would break paths and commands that people copy
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _LOG_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; LatentSync's own files load too.")]

@@ -153,7 +153,9 @@ def _made(recipes: list[_Recipe], workers: int) -> Iterator[None]:
 def _make_clip(recipe: _Recipe) -> None:
     """Invent and write one clip."""
     person = np.random.default_rng([recipe.seed, recipe.speaker])
-    voice, look = invent_voice(person), invent_look(person)
+    # steps of the golden section: however few speakers there are, their skin covers the range evenly
+    tone = (np.random.default_rng(recipe.seed).random() + 0.618034 * recipe.speaker) % 1
+    voice, look = invent_voice(person), invent_look(person, tone)
     rng = np.random.default_rng([recipe.seed, recipe.speaker, recipe.clip + 1])
     speech = speak(voice, recipe.seconds, rng)
     path = Path(recipe.path)

@@ -30,7 +30,7 @@ EYES, NOSE, MOUTH, CHIN = -0.10, 0.075, 0.225, 0.42
 
 _SKINS: tuple[Colour, ...] = (
     (0.98, 0.84, 0.74), (0.94, 0.76, 0.63), (0.88, 0.68, 0.53),
-    (0.78, 0.57, 0.42), (0.62, 0.43, 0.31), (0.46, 0.31, 0.22),
+    (0.78, 0.57, 0.42), (0.66, 0.46, 0.34), (0.54, 0.37, 0.27),
 )  # fmt: skip
 _HAIRS: tuple[Colour, ...] = (
     (0.10, 0.08, 0.08), (0.24, 0.15, 0.10), (0.42, 0.26, 0.15),
@@ -67,9 +67,11 @@ class Look:
     glasses: bool
 
 
-def invent_look(rng: np.random.Generator) -> Look:
-    """One speaker's look."""
-    skin = _vary(_SKINS[rng.integers(len(_SKINS))], 0.03, rng)
+def invent_look(rng: np.random.Generator, tone: float) -> Look:
+    """One speaker's look; `tone` from 0 (light skin) to 1 (dark), so that the caller can cover the whole range."""
+    at = tone * (len(_SKINS) - 1)
+    red, green, blue = (float(np.interp(at, range(len(_SKINS)), c)) for c in zip(*_SKINS, strict=True))
+    skin = _vary((red, green, blue), 0.015, rng)
     dark = 1 - sum(skin) / 3
     red = (
         min(1.0, skin[0] * rng.uniform(0.84, 0.97)),
@@ -99,7 +101,8 @@ def draw_frames(look: Look, mouth: Mouth, size: int, rng: np.random.Generator) -
     """The frames of one clip, (size, size, 3) each, one per entry of the mouth tracks."""
     frames = len(mouth.opening)
     backdrop = paint_backdrop(size, rng)
-    head = _Head(look, size, (rng.uniform(-0.012, 0.012), rng.uniform(-0.042, -0.026)), rng.uniform(-1, 1))
+    place = (rng.uniform(-0.012, 0.012), rng.uniform(-0.042, -0.026))
+    head = _Head(look, size, place, light=rng.uniform(-1, 1))
     sway = np.stack([_wander(frames, 0.008, rng), _wander(frames, 0.005, rng)], axis=1)
     lids, gaze = _blinks(frames, rng), _wander(frames, 0.35, rng)
     for t in range(frames):
@@ -225,7 +228,7 @@ def paint_backdrop(size: int, rng: np.random.Generator) -> Floats:
     """(3, size, size): a wall in a gradient, with stripes, or with lights out of focus."""
     picture = np.zeros((3, size, size), dtype=np.float32)
     canvas = Canvas(picture, size, -0.5, -0.5)
-    base = np.array(_vary((0.55, 0.58, 0.62), 0.22, rng), dtype=np.float32)
+    base = np.array(_vary((0.55, 0.58, 0.62), 0.15, rng), dtype=np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     along = canvas.x * np.cos(angle) + canvas.y * np.sin(angle)
     picture[:] = base[:, None, None] * (1 + 0.35 * along)

@@ -23,6 +23,8 @@ def connect(scale: ScaleConfig, *, groups: int = 1) -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return
+    # it warns that it protects itself with a token, which is as it should be
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     needed = math.ceil(max(1, scale.num_workers) * scale.cpus_per_worker * groups)
     ray.init(
         address="local",

@@ -8,6 +8,7 @@ workers runs a Ray Train group below a trainable that itself reserves nothing, s
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,11 @@ from orchestrator.tracking import sweep_chart
 from orchestrator.training.evaluation import evaluate
 from orchestrator.training.local import checkpoints_in
 from orchestrator.training.metrics import score
+
+
+_QUIET_TUNE = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output is silent when asked to be; progress is shown by `follow`
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ def sweep(config: RunConfig, name: str, *, console: Console | None = None) -> Sw
         parent = target.writer().run_id
         Recorder(target).mark("running", trials=trial_count(config.sweep), metric=config.checkpoint.metric)
         baseline = _baseline(job, config)
+        os.environ.update(_QUIET_TUNE)
         with follow(paths, console):
             results = _tuner(job, config, paths, target, parent).fit()
         ranking = _ranking(results, config, paths, baseline)

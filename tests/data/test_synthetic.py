@@ -128,7 +128,7 @@ def test_every_bad_setting_is_named(tmp_path: Path) -> None:
 def test_mouth_is_drawn_in_the_lower_half_and_eyes_blink() -> None:
     rng = np.random.default_rng(0)
     speech = speak(invent_voice(rng), 4.0, rng)
-    frames = np.stack(list(draw_frames(invent_look(rng), speech.mouth, 64, rng))).astype(np.float64)
+    frames = np.stack(list(draw_frames(invent_look(rng, 0.5), speech.mouth, 64, rng))).astype(np.float64)
     change = np.abs(np.diff(frames, axis=0)).mean(axis=(0, 3))
     assert change[32:].sum() > change[:32].sum()
     assert 40 <= change[:, 24:40].mean(axis=1).argmax() <= 60

@@ -58,13 +58,13 @@ def test_a_killed_worker_costs_nothing_but_time(two_workers: RunConfig) -> None:
 
 
 def test_one_and_two_workers_compute_the_same_run(two_workers: RunConfig) -> None:
-    short: dict[str, Any] = {"train.steps": 2, "train.log_every": 1}
+    short: dict[str, Any] = {"train.steps": 1, "optim.warmup_steps": 0, "train.log_every": 1}
     two = train(apply_settings(two_workers, short), "two")
     one = train(apply_settings(two_workers, {**short, "scale.num_workers": 0}), "one")
     assert two.baseline == one.baseline
     for metric in ("train/loss", "train/grad_norm"):
         pair = [read_history(run.tracking_uri, run.run_id, [metric]) for run in (two, one)]
-        assert [row[metric] for row in pair[0]] == pytest.approx([row[metric] for row in pair[1]], rel=1e-3)
+        assert [row[metric] for row in pair[0]] == pytest.approx([row[metric] for row in pair[1]], rel=1e-4)
 
 
 def test_too_large_a_run_is_refused_instead_of_waiting_for_ever(two_workers: RunConfig) -> None:

@@ -89,15 +89,15 @@ def test_a_stopped_run_equals_one_that_never_stopped(tiny_config: RunConfig, tmp
 
 
 def test_accumulation_changes_nothing_but_rounding(tiny_config: RunConfig, tmp_path: Path) -> None:
-    # weights are not compared: where a gradient is nearly zero, Adam's first steps turn rounding into a sign
-    short = apply_settings(tiny_config, {"train.steps": 2, "train.log_every": 1})
+    # only the first step is compared: where a gradient is nearly zero, Adam's first steps turn rounding into a sign
+    short = apply_settings(tiny_config, {"train.steps": 1, "optim.warmup_steps": 0, "train.log_every": 1})
     rows = {
         size: run(apply_settings(short, {"train.micro_batch": size}), tmp_path / str(size)).exact()
         for size in (2, 4, 8)
     }
-    for step, key in ((1, "train/loss"), (1, "train/grad_norm"), (2, "train/loss")):
-        values = [rows[size][step][key] for size in rows]
-        assert values == pytest.approx([values[0]] * 3, rel=1e-3)
+    for key in ("train/loss", "train/grad_norm"):
+        values = [rows[size][1][key] for size in rows]
+        assert values == pytest.approx([values[0]] * 3, rel=1e-4)
 
 
 def test_step_zero_is_measured_and_saved(tiny_config: RunConfig, tmp_path: Path) -> None:
