@@ -7,6 +7,7 @@ clear message, 130 interrupted.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ Data = Annotated[Path, typer.Option("--data", help="The folder that `prepare` wr
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code; errors become one message on standard error."""
+    # a job that is stopped ends like one that is interrupted: with its record closed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(args=list(argv) if argv is not None else None, prog_name="orchestrator")
     except OrchestratorError as error:

@@ -86,13 +86,13 @@ def invent_look(rng: np.random.Generator, tone: float) -> Look:
         iris=_IRISES[0 if dark > 0.45 else rng.integers(len(_IRISES))],
         shirt=_vary((0.45, 0.45, 0.5), 0.35, rng),
         haircut="short" if bearded and rng.random() < 0.5 else _HAIRCUTS[rng.integers(len(_HAIRCUTS))],
-        scale=rng.uniform(1.12, 1.24),
+        scale=rng.uniform(1.16, 1.24),
         jaw=rng.uniform(0.1, 0.3),
         brow=rng.uniform(0.008, 0.016),
         lip=rng.uniform(0.022, 0.034),
         mouth=rng.uniform(0.095, 0.115),
         nose=rng.uniform(0.042, 0.056),
-        stubble=rng.uniform(0.15, 0.4) if bearded else 0.0,
+        stubble=rng.uniform(0.10, 0.25) if bearded else 0.0,
         glasses=rng.random() < 0.25,
     )
 
@@ -228,13 +228,13 @@ def paint_backdrop(size: int, rng: np.random.Generator) -> Floats:
     """(3, size, size): a wall in a gradient, with stripes, or with lights out of focus."""
     picture = np.zeros((3, size, size), dtype=np.float32)
     canvas = Canvas(picture, size, -0.5, -0.5)
-    base = np.array(_vary((0.55, 0.58, 0.62), 0.15, rng), dtype=np.float32)
+    base = np.array(_vary((0.55, 0.58, 0.62), 0.12, rng), dtype=np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     along = canvas.x * np.cos(angle) + canvas.y * np.sin(angle)
     picture[:] = base[:, None, None] * (1 + 0.35 * along)
     kind = rng.integers(3)
     if kind == 0:
-        canvas.shade(1 + rng.uniform(0.05, 0.14) * np.tanh(4 * np.sin(along * rng.uniform(25, 60))).astype(np.float32))
+        canvas.shade(1 + rng.uniform(0.04, 0.08) * np.tanh(4 * np.sin(along * rng.uniform(25, 60))).astype(np.float32))
     if kind == 1:
         for _ in range(14):
             radius = rng.uniform(0.03, 0.09)

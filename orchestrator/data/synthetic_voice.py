@@ -130,10 +130,10 @@ def invent_voice(rng: np.random.Generator) -> Voice:
         pitch=95 * 2 ** (1.25 * height) * rng.uniform(0.93, 1.07),
         formant_scale=0.92 + 0.24 * height + rng.uniform(-0.03, 0.03),
         tempo=rng.uniform(0.6, 0.85),
-        loudness=rng.uniform(0.35, 0.85),
+        loudness=rng.uniform(0.45, 0.8),
         breath=rng.uniform(0.01, 0.05),
         melody=rng.uniform(0.15, 0.4),
-        articulation=rng.uniform(0.85, 1.1),
+        articulation=rng.uniform(0.92, 1.08),
     )
 
 

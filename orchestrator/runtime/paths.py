@@ -14,10 +14,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from orchestrator.errors import ConfigError, RunError
 
@@ -72,6 +75,28 @@ class RunPaths:
     def trial(self, trial_id: str) -> RunPaths:
         """The places of one trial of this sweep."""
         return RunPaths(self.folder / "trials", trial_id)
+
+
+@contextmanager
+def driving(paths: RunPaths) -> Iterator[None]:
+    """Be the only driver of a run while the block runs; the lock goes with the process, however it ends.
+
+    Raises:
+        RunError: another process drives this run.
+    """
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.folder / ".driver.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(
+            f"another process is driving the run {paths.name!r}",
+            hint=f"`orchestrator status {paths.name}` shows how far it is; give another --name for another run",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def checkpoint_name(step: int) -> str:

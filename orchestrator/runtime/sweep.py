@@ -26,7 +26,7 @@ from orchestrator.config.schema import Dimension, RunConfig, SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.runtime import cluster
 from orchestrator.runtime.execute import run_here, run_on_ray
-from orchestrator.runtime.paths import RunPaths, read_json
+from orchestrator.runtime.paths import RunPaths, driving, read_json
 from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import Recorder, RecordTarget
 from orchestrator.runtime.train import announce_start, log_charts, prepare_job, recording, tracking_uri
@@ -35,7 +35,6 @@ from orchestrator.tracking import sweep_chart
 from orchestrator.training.evaluation import evaluate
 from orchestrator.training.local import checkpoints_in
 from orchestrator.training.metrics import score
-
 
 _QUIET_TUNE = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output is silent when asked to be; progress is shown by `follow`
@@ -101,7 +100,7 @@ def sweep(config: RunConfig, name: str, *, console: Console | None = None) -> Sw
     announce_start(job, paths, console)
     cluster.connect(config.scale)
     cluster.require_cpus(config.scale)
-    with recording(target, job.config):
+    with driving(paths), recording(target, job.config):
         parent = target.writer().run_id
         Recorder(target).mark("running", trials=trial_count(config.sweep), metric=config.checkpoint.metric)
         baseline = _baseline(job, config)

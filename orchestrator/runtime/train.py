@@ -18,7 +18,7 @@ from orchestrator.data.corpus import Corpus
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.runtime import cluster, execute
 from orchestrator.runtime.identity import claim
-from orchestrator.runtime.paths import RunPaths, read_json
+from orchestrator.runtime.paths import RunPaths, driving, read_json
 from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import Recorder, RecordTarget
 from orchestrator.runtime.worker import Assignment
@@ -72,10 +72,11 @@ def train(config: RunConfig, name: str, *, console: Console | None = None) -> Tr
         console.print(f"{name} is finished already: {finished['step']} steps", highlight=False)
         return _result(target)
     announce_start(job, paths, console)
-    with recording(target, job.config), follow(paths, console):
-        _run(job, config, Recorder(target))
-    result = _result(target)
-    _conclude(target, result)
+    with driving(paths), recording(target, job.config):
+        with follow(paths, console):
+            _run(job, config, Recorder(target))
+        result = _result(target)
+        _conclude(target, result)
     return result
 
 

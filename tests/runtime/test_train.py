@@ -13,7 +13,7 @@ from orchestrator.checkpoint import export, is_complete
 from orchestrator.config import RunConfig, apply_settings
 from orchestrator.errors import CheckpointError, ConfigError, DataError, RunError
 from orchestrator.runtime import execute
-from orchestrator.runtime.paths import RunPaths, read_json, storage_folder, write_json
+from orchestrator.runtime.paths import RunPaths, driving, read_json, storage_folder, write_json
 from orchestrator.runtime.progress import look_at, read_statuses
 from orchestrator.runtime.train import TrainResult, train
 from orchestrator.tracking import find_run, read_history
@@ -158,6 +158,12 @@ def test_what_is_missing_is_named_before_anything_starts(tiny_config: RunConfig,
         train(apply_settings(tiny_config, {"data.path": str(tmp_path)}), "x")
     with pytest.raises(ConfigError, match="name must be letters"):
         train(tiny_config, "../x")
+
+
+def test_a_run_has_one_driver_at_a_time(tiny_config: RunConfig) -> None:
+    with driving(RunPaths.of(tiny_config.storage, "busy")), pytest.raises(RunError, match="another process is driving"):
+        train(tiny_config, "busy")
+    assert train(apply_settings(tiny_config, {"train.steps": 2}), "idle").step == 2
 
 
 def test_storage_must_outlive_a_job() -> None:
