@@ -188,7 +188,8 @@ def _tuner(job: Assignment, config: RunConfig, paths: RunPaths, target: RecordTa
 
 def _trial_resources(config: RunConfig) -> dict[str, float]:
     if config.scale.num_workers > 1:
-        return {"cpu": 0}
+        # the trial only waits for its workers; Tune refuses to reserve nothing at all, so it gets one byte
+        return {"cpu": 0, "memory": 1}
     gpu = {"gpu": 1.0} if cluster.wants_gpu(config.scale) else {}
     return {"cpu": config.scale.cpus_per_worker, **gpu}
 

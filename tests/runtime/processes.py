@@ -34,6 +34,14 @@ def kill_train_worker(driver: int | None = None) -> int:
     return workers[0]
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process still runs; one that has ended and that nobody has asked about does not."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 150) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + timeout_s

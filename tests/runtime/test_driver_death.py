@@ -16,7 +16,7 @@ from orchestrator.checkpoint import read_state
 from orchestrator.config import RunConfig, apply_settings
 from orchestrator.runtime.paths import RunPaths, read_json
 from orchestrator.tracking import find_run, read_history
-from tests.runtime.processes import descendants, wait_for
+from tests.runtime.processes import descendants, is_alive, wait_for
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -38,7 +38,7 @@ def test_the_same_command_continues(tiny_config: RunConfig, tmp_path: Path, work
     killed_at = (read_json(paths.status) or {})["step"]
     assert killed_at < steps, "the run ended before the driver was killed"
     # Ray's own processes notice that their driver is gone, and leave
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), "the orphans to leave", 60)
+    wait_for(lambda: not any(is_alive(pid) for pid in below), "the orphans to leave", 60)
     again = subprocess.run([*command, "cut"], check=True, capture_output=True, text=True, timeout=300)
     assert "continues from step-" in again.stdout
 
