@@ -73,7 +73,7 @@ def invent_look(rng: np.random.Generator, tone: float) -> Look:
     red, green, blue = (float(np.interp(at, range(len(_SKINS)), c)) for c in zip(*_SKINS, strict=True))
     skin = _vary((red, green, blue), 0.015, rng)
     dark = 1 - sum(skin) / 3
-    red = (
+    lips = (
         min(1.0, skin[0] * rng.uniform(0.84, 0.97)),
         skin[1] * rng.uniform(0.5, 0.68),
         skin[2] * rng.uniform(0.6, 0.8),
@@ -82,7 +82,7 @@ def invent_look(rng: np.random.Generator, tone: float) -> Look:
     return Look(
         skin=skin,
         hair=_vary(_HAIRS[rng.integers(2 if dark > 0.5 else len(_HAIRS))], 0.03, rng),
-        lips=red,
+        lips=lips,
         iris=_IRISES[0 if dark > 0.45 else rng.integers(len(_IRISES))],
         shirt=_vary((0.45, 0.45, 0.5), 0.35, rng),
         haircut="short" if bearded and rng.random() < 0.5 else _HAIRCUTS[rng.integers(len(_HAIRCUTS))],
