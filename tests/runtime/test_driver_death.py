@@ -32,12 +32,12 @@ def test_the_same_command_continues(tiny_config: RunConfig, tmp_path: Path, work
     paths = RunPaths.of(config.storage, "cut")
     driver = subprocess.Popen([*command, "cut"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: (read_json(paths.status) or {}).get("step", 0) >= 20, "step 20")
-    below = descendants(driver.pid)
+    below = [pid for pid, command in descendants(driver.pid).items() if "Train" in command]
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     killed_at = (read_json(paths.status) or {})["step"]
     assert killed_at < steps, "the run ended before the driver was killed"
-    # Ray's own processes notice that their driver is gone, and leave
+    # the workers notice that their driver is gone, and leave
     wait_for(lambda: not any(is_alive(pid) for pid in below), "the orphans to leave", 60)
     again = subprocess.run([*command, "cut"], check=True, capture_output=True, text=True, timeout=300)
     assert "continues from step-" in again.stdout
