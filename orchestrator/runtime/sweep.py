@@ -252,11 +252,11 @@ def _baseline(job: Assignment, config: RunConfig) -> TrialRow | None:
 
 
 def _ranking(results: tune.ResultGrid, config: RunConfig, paths: RunPaths, baseline: TrialRow | None) -> list[TrialRow]:
-    rows = [baseline] if baseline else []
-    for index in range(len(results)):
-        rows.append(_row(Path(results[index].path).name, results[index], config, paths))
+    found = [results[index] for index in range(len(results))]
+    trials = [_row(Path(result.path).name, result, config, paths) for result in found]
     metric = config.checkpoint.metric
-    # the stable sort keeps the baseline before a trial that only equals it
+    # the stable sort keeps the baseline before a trial that only equals it, and equal trials in the order of their ids
+    rows = [*([baseline] if baseline else []), *sorted(trials, key=lambda row: row.trial)]
     return sorted(rows, key=lambda row: -score(metric, row.value) if row.value is not None else math.inf)
 
 
