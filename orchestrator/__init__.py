@@ -26,6 +26,7 @@ from orchestrator.errors import (
     RunError,
     TrackingError,
 )
+from orchestrator.numerics import use_avx2
 
 if TYPE_CHECKING:
     from orchestrator.checkpoint import NormalizedCheckpoint, export, inspect, load_model, normalize
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from orchestrator.runtime.sweep import sweep
     from orchestrator.runtime.train import train
     from orchestrator.training.evaluation import evaluate
+
+use_avx2()
 
 __version__ = "0.1.0"
 

@@ -19,6 +19,7 @@ _BASE = {"config", "errors"}
 _PURE = _BASE | {"models", "checkpoint", "data"}
 ROOMS = {
     "errors": set(),
+    "numerics": set(),
     "config": {"errors"},
     "models": _BASE,
     "checkpoint": _BASE | {"models"},
