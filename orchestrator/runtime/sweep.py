@@ -100,7 +100,7 @@ def sweep(config: RunConfig, name: str, *, console: Console | None = None) -> Sw
     announce_start(job, paths, console)
     cluster.connect(config.scale)
     cluster.require_cpus(config.scale)
-    with driving(paths), recording(target, job.config):
+    with driving(paths), recording(target, job):
         parent = target.writer().run_id
         Recorder(target).mark("running", trials=trial_count(config.sweep), metric=config.checkpoint.metric)
         baseline = _baseline(job, config)
@@ -118,7 +118,7 @@ def run_trial(settings: dict[str, Any], *, job: Assignment, target: RecordTarget
     trial = tune.get_context().get_trial_id()
     paths = target.paths.trial(trial)
     config = apply_settings(load_config(job.config), settings)
-    own = Assignment(config.model_dump(mode="json"), str(paths.folder), job.start_state)
+    own = Assignment(config.model_dump(mode="json"), str(paths.folder), job.start_state, job.origin)
     own_target = RecordTarget(
         paths,
         target.uri,
@@ -128,7 +128,7 @@ def run_trial(settings: dict[str, Any], *, job: Assignment, target: RecordTarget
         parent_run_id=target.parent_run_id,
         tags={"trial": trial, **{f"swept.{key}": str(value) for key, value in settings.items()}},
     )
-    with recording(own_target, own.config):
+    with recording(own_target, own):
         if config.scale.num_workers <= 1:
             run_here(own, Recorder(own_target), on_report=_tell_tune)
         else:

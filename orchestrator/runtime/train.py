@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.checkpoint import export, normalize, read_manifest, read_plain
+from orchestrator.checkpoint import export, normalize, read_plain
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
 from orchestrator.errors import ConfigError, RunError
@@ -72,7 +72,7 @@ def train(config: RunConfig, name: str, *, console: Console | None = None) -> Tr
         console.print(f"{name} is finished already: {finished['step']} steps", highlight=False)
         return _result(target)
     announce_start(job, paths, console)
-    with driving(paths), recording(target, job.config):
+    with driving(paths), recording(target, job):
         with follow(paths, console):
             _run(job, config, Recorder(target))
         result = _result(target)
@@ -93,14 +93,15 @@ def prepare_job(config: RunConfig, paths: RunPaths) -> Assignment:
                 f"the corpus {corpus_folder} has no clip in its {split} split",
                 hint="prepare clips of at least two speakers",
             )
-    start_state, state_hash = None, None
+    start_state, state_hash, origin = None, None, None
     if config.start.checkpoint is not None:
         normalized = normalize(config.start.checkpoint, paths.states, model_config=config.model)
-        start_state, state_hash = str(normalized.path), read_manifest(normalized.path).content_hash
+        start_state, state_hash = str(normalized.path), normalized.state_hash
+        origin = {**normalized.report.to_dict(), "history": read_plain(normalized.path)["history"]}
     settings = config.model_dump(mode="json")
     settings["data"]["path"], settings["storage"] = str(corpus_folder), str(paths.storage)
     claim(paths, config, {"corpus": corpus.fingerprint, "starting state": state_hash})
-    return Assignment(settings, str(paths.folder), start_state)
+    return Assignment(settings, str(paths.folder), start_state, origin)
 
 
 def announce_start(job: Assignment, paths: RunPaths, console: Console) -> None:
@@ -121,11 +122,14 @@ def tracking_uri(config: RunConfig) -> str:
 
 
 @contextmanager
-def recording(target: RecordTarget, settings: dict[str, Any]) -> Iterator[None]:
-    """Open the MLflow run with its params; close it with the truth about how the block ended."""
+def recording(target: RecordTarget, job: Assignment) -> Iterator[None]:
+    """Open the MLflow run with its params and provenance; close it with the truth about how the block ended."""
     close_stale(target.uri, target.experiment)
     writer = target.writer()
-    writer.log_params(settings)
+    writer.log_params(job.config)
+    if job.origin is not None:
+        writer.log_dict(job.origin, "start/provenance.json")
+        writer.set_tags({f"start.{key}": str(job.origin[key]) for key in ("sha256", "format") if job.origin.get(key)})
     recorder = Recorder(target)
     recorder.mark("running", run_id=writer.run_id)
     try:

@@ -40,6 +40,8 @@ class Assignment:
     """The run's folder."""
     start_state: str | None
     """The normalized directory of `start.checkpoint`."""
+    origin: dict[str, Any] | None = None
+    """How that directory came to be: the report of inspecting the file, and the figures that the file remembers."""
 
     def settings(self) -> RunConfig:
         """The checked configuration."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from orchestrator.checkpoint import Best, TrainState
+from orchestrator.checkpoint import Best, Provenance, TrainState
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
 from orchestrator.data.loader import Batch, TrainLoader
@@ -100,6 +100,8 @@ class _Run:
     step: int = 0
     samples: int = 0
     best: Best | None = None
+    provenance: Provenance | None = None
+    """The foreign file at the beginning of it all, if there was one."""
 
     @classmethod
     def begin(cls, config: RunConfig, corpus: Corpus, context: TrainContext, state: TrainState | None) -> _Run:
@@ -137,6 +139,7 @@ class _Run:
 
     def _restore(self, state: TrainState) -> None:
         self.step, self.samples, self.best = state.step, state.samples, state.best
+        self.provenance = state.provenance
         if state.optimizer is not None:
             restore_moments(self.model, self.optimizer, state.optimizer)
         if state.scaler:
@@ -240,6 +243,7 @@ class _Run:
             scaler=self.scaler.state_dict() or None,
             best=self.best,
             progress={"metrics": dict(metrics)},
+            provenance=self.provenance,
         )
 
 

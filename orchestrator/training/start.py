@@ -67,7 +67,9 @@ def decide_start(
     source = start.checkpoint or ""
     match start.verb:
         case "resume":
-            return _decision(StartVerb.RESUME, given, source), given
+            # the best checkpoint so far lies in another run's folder: here the state that is resumed is the first
+            resumed = replace(given, best=None)
+            return _decision(StartVerb.RESUME, resumed, source), resumed
         case "fork":
             forked = replace(given, optimizer=None, scaler=None, best=None, progress={})
             return _decision(StartVerb.FORK, forked, source), forked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import orchestrator
-from orchestrator.checkpoint import export, is_complete
+from orchestrator.checkpoint import export, is_complete, read_state
 from orchestrator.config import RunConfig, apply_settings
 from orchestrator.errors import CheckpointError, ConfigError, DataError, RunError
 from orchestrator.runtime import execute
@@ -142,6 +143,21 @@ def test_weights_only_files_start_a_run(
     result = train(apply_settings(tiny_config, {"start.checkpoint": str(file)}), "from-file")
     assert (result.start["verb"], result.start["step"], result.start["optimizer"]) == ("init", 0, "fresh")
     assert result.baseline is not None
+    record = find_run(result.tracking_uri, "syncnet", "from-file")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert record is not None and record.tags["start.sha256"] == digest
+    kept = read_state(result.best_checkpoint).provenance
+    assert kept is not None and kept.sha256 == digest
+
+
+def test_another_runs_checkpoint_starts_a_run(finished: tuple[RunConfig, TrainResult]) -> None:
+    config, source = finished
+    last = source.folder / "step-000000006"
+    for verb, optimizer in (("resume", "restored"), ("fork", "fresh")):
+        settings = {"start.checkpoint": str(last), "start.verb": verb, "train.steps": 9}
+        result = train(apply_settings(config, settings), f"{verb}-of-one")
+        assert (result.start["verb"], result.start["step"], result.start["optimizer"]) == (verb, 6, optimizer)
+        assert result.step == 9 and is_complete(result.best_checkpoint) and result.baseline is None
 
 
 def test_a_missing_explicit_resume_is_an_error(tiny_config: RunConfig) -> None:

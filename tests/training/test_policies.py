@@ -50,7 +50,8 @@ def test_init_takes_the_weights_alone(state: TrainState) -> None:
 
 def test_resume_takes_everything(state: TrainState) -> None:
     decision, chosen = decide_start(None, state, StartConfig(checkpoint="x.pt", verb="resume"))
-    assert (chosen, decision.optimizer) == (state, "restored")
+    assert chosen is not None and (chosen.step, chosen.samples, chosen.optimizer) == (5, 40, state.optimizer)
+    assert (chosen.best, decision.optimizer) == (None, "restored")
 
 
 def test_fork_keeps_step_and_position(state: TrainState) -> None:
