@@ -166,11 +166,17 @@ def _places(axes: Axes, values: Sequence[Any]) -> list[float]:
     numbers = [_number(value) for value in values if not isinstance(value, bool)]
     found = [number for number in numbers if number is not None]
     numeric = len(found) == len(values)
-    if numeric and len(set(found)) > _MOST_PLACES:
+    # fractions of which none comes twice were drawn from a range
+    drawn = len(set(found)) == len(values) and any(isinstance(value, float) for value in values)
+    if numeric and (drawn or len(set(found)) > _MOST_PLACES):
         if min(found) > 0 and max(found) / min(found) >= _LOG_RATIO:
             axes.set_xscale("log")
         return found
-    names = list(dict.fromkeys(str(value) for value in sorted(values, key=None if numeric else str)))
+    names = list(dict.fromkeys(_name(value) for value in sorted(values, key=None if numeric else str)))
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.5, len(names) - 0.5)
-    return [float(names.index(str(value))) for value in values]
+    return [float(names.index(_name(value))) for value in values]
+
+
+def _name(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

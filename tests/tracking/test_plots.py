@@ -62,6 +62,13 @@ def test_few_different_numbers_stand_side_by_side_in_order() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["64", "256", "512"]
 
 
+def test_drawn_fractions_stand_by_size_however_few() -> None:
+    rows = [{"settings": {"optim.lr": rate}, "val/accuracy": 0.5} for rate in (1.23e-3, 4.56e-5, 7.89e-4)]
+    axes = sweep_chart(rows).axes[0]
+    assert axes.get_xscale() == "log"
+    assert list(axes.lines[0].get_xdata()) == [1.23e-3, 4.56e-5, 7.89e-4]
+
+
 @pytest.mark.parametrize("history", [[], HISTORY[:1], [{"step": 3}], [{"step": 3, "val/loss": math.inf}]])
 def test_a_chart_of_little_is_still_a_chart(history: list[dict[str, float]]) -> None:
     for figure in (loss_chart(history), accuracy_chart(history), sweep_chart([])):
