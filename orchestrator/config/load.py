@@ -22,6 +22,9 @@ from orchestrator.config.model import ModelConfig, StableSyncNetConfig, Wav2LipS
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
 
+ConfigSource = RunConfig | str | Path | Mapping[str, Any]
+"""A checked configuration, a YAML file, or the same as a mapping."""
+
 _MODEL: TypeAdapter[StableSyncNetConfig | Wav2LipSyncNetConfig] = TypeAdapter(ModelConfig)
 _UNION_TAGS = {"stable_syncnet", "wav2lip_syncnet", "int", "tuple[int, int]"}
 
@@ -37,6 +40,11 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         ConfigError: with every problem that was found.
     """
     return load_config_with_notes(source, overrides)[0]
+
+
+def as_config(source: ConfigSource) -> RunConfig:
+    """A checked configuration as it is, anything else loaded."""
+    return source if isinstance(source, RunConfig) else load_config(source)
 
 
 def load_config_with_notes(

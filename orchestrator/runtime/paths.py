@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from orchestrator.errors import ConfigError, RunError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LOCK = ".driver.lock"
 _JOB_FOLDER = "/runtime_resources/"
 
 
@@ -85,7 +86,7 @@ def driving(paths: RunPaths) -> Iterator[None]:
         RunError: another process drives this run.
     """
     paths.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(paths.folder / ".driver.lock", timeout=0)
+    lock = FileLock(paths.folder / _LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -97,6 +98,17 @@ def driving(paths: RunPaths) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_driven(folder: Path) -> bool:
+    """Whether some process drives the run in a folder now."""
+    if not (folder / _LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / _LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def checkpoint_name(step: int) -> str:

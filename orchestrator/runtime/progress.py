@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from orchestrator.errors import RunError
-from orchestrator.runtime.paths import RunPaths, read_json, storage_folder
+from orchestrator.runtime.paths import RunPaths, is_driven, read_json, storage_folder
 from orchestrator.training.metrics import score
 
 _POLL_S = 0.5
@@ -106,10 +106,12 @@ def _look_at_sweep(folder: Path, status: dict[str, Any]) -> Look:
 
 
 def _row(folder: Path, status: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    look, metrics = look_at(folder), status.get("metrics", {})
+    look, metrics, state = look_at(folder), status.get("metrics", {}), status.get("state", "")
+    if state == "running" and not (is_driven(folder) or is_driven(folder.parent.parent)):  # a trial has its sweep's
+        state = "interrupted"
     progress = f"{look.completed}/{look.total} {look.text}" if look else ""
     best = f"{metrics['best/value']:.4f} at step {int(metrics['best/step'])}" if "best/step" in metrics else ""
-    return status.get("name", folder.name), status.get("state", ""), progress, best, status.get("run_id", "")
+    return status.get("name", folder.name), state, progress, best, status.get("run_id", "")
 
 
 def _live(paths: RunPaths, console: Console, done: threading.Event) -> None:

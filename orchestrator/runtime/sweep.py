@@ -21,7 +21,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
 from rich.console import Console
 
-from orchestrator.config.load import apply_settings, load_config
+from orchestrator.config.load import ConfigSource, apply_settings, as_config, load_config
 from orchestrator.config.schema import Dimension, RunConfig, SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.runtime import cluster
@@ -80,17 +80,18 @@ class SweepResult:
         return self.ranking[0]
 
 
-def sweep(config: RunConfig, name: str, *, console: Console | None = None) -> SweepResult:
+def sweep(config: ConfigSource, name: str, *, console: Console | None = None) -> SweepResult:
     """Start the sweep `name`, or continue it: finished trials are not repeated.
 
     Args:
-        config: the checked configuration; its `sweep` section must be given.
+        config: the configuration, checked or as a file or mapping; its `sweep` section must be given.
         name: the sweep's name, unique under `config.storage`.
         console: where progress is shown; none shows nothing.
 
     Raises:
         OrchestratorError: bad input, or another run under this name.
     """
+    config = as_config(config)
     if config.sweep is None:
         raise ConfigError(["`sweep` is required, but missing"], hint="see configs/sweep.yaml for an example")
     console = console or Console(quiet=True)

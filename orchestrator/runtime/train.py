@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator.checkpoint import export, normalize, read_plain
+from orchestrator.config.load import ConfigSource, as_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
 from orchestrator.errors import ConfigError, RunError
@@ -52,17 +53,18 @@ class TrainResult:
     tracking_uri: str
 
 
-def train(config: RunConfig, name: str, *, console: Console | None = None) -> TrainResult:
+def train(config: ConfigSource, name: str, *, console: Console | None = None) -> TrainResult:
     """Start the run `name`, or continue it: the same call does both.
 
     Args:
-        config: the checked configuration; `data.path` must be given.
+        config: the configuration, checked or as a file or mapping; `data.path` must be given.
         name: the run's name, unique under `config.storage`.
         console: where progress is shown; none shows nothing.
 
     Raises:
         OrchestratorError: bad input, another run under this name, or a failure that retries did not mend.
     """
+    config = as_config(config)
     console = console or Console(quiet=True)
     paths = RunPaths.of(config.storage, name)
     job = prepare_job(config, paths)

@@ -177,7 +177,11 @@ def test_what_is_missing_is_named_before_anything_starts(tiny_config: RunConfig,
 
 
 def test_a_run_has_one_driver_at_a_time(tiny_config: RunConfig) -> None:
-    with driving(RunPaths.of(tiny_config.storage, "busy")), pytest.raises(RunError, match="another process is driving"):
+    paths = RunPaths.of(tiny_config.storage, "busy")
+    write_json(paths.status, {"name": "busy", "state": "running", "step": 0, "total_steps": 9})
+    assert read_statuses(tiny_config.storage, "busy")[0][1] == "interrupted"
+    with driving(paths), pytest.raises(RunError, match="another process is driving"):
+        assert read_statuses(tiny_config.storage, "busy")[0][1] == "running"
         train(tiny_config, "busy")
     assert train(apply_settings(tiny_config, {"train.steps": 2}), "idle").step == 2
 
