@@ -136,7 +136,7 @@ def recording(target: RecordTarget, job: Assignment) -> Iterator[None]:
     recorder.mark("running", run_id=writer.run_id)
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ray answers SIGTERM, which `ray job stop` sends, with an exit
         recorder.mark("stopped")
         target.writer().finish("KILLED")
         raise

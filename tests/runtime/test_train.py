@@ -134,6 +134,18 @@ def test_a_crash_is_recorded_and_continued_without_double_steps(
     assert steps == [3, 4, 6, 8, 9, 12]
 
 
+def test_a_stopped_run_is_marked_killed(tiny_config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise SystemExit(15)
+
+    monkeypatch.setattr(execute, "run_here", stopped)
+    with pytest.raises(SystemExit):
+        train(tiny_config, "stopped")
+    record = find_run(f"sqlite:///{tiny_config.storage}/mlflow.db", "syncnet", "stopped")
+    assert record is not None and record.status == "KILLED"
+    assert (read_json(RunPaths.of(tiny_config.storage, "stopped").status) or {})["state"] == "stopped"
+
+
 def test_weights_only_files_start_a_run(
     finished: tuple[RunConfig, TrainResult], tiny_config: RunConfig, tmp_path: Path
 ) -> None:
