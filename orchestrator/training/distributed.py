@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def is_distributed() -> bool:
@@ -20,6 +20,13 @@ def sum_over_ranks(values: Tensor) -> Tensor:
         values = values.clone()
         dist.all_reduce(values)
     return values
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every rank the buffers of rank 0: each one's batch norm has averaged over its own batches only."""
+    if is_distributed():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def gather_in_order(values: Tensor, sizes: list[int]) -> Tensor:

@@ -25,7 +25,7 @@ from orchestrator.data.stream import SampleStream
 from orchestrator.models import SyncNet, build_model, cosine_bce
 from orchestrator.training.batching import BatchPlan, plan_batches
 from orchestrator.training.context import TrainContext
-from orchestrator.training.distributed import sum_over_ranks
+from orchestrator.training.distributed import share_buffers, sum_over_ranks
 from orchestrator.training.evaluation import PairList, evaluate_pairs
 from orchestrator.training.metrics import score
 from orchestrator.training.precision import autocast, gradient_scaler
@@ -206,6 +206,7 @@ class _Run:
     def validate(self) -> dict[str, float]:
         """Validate on all ranks and remember the best."""
         config, context = self.config, self.context
+        share_buffers(self.model)
         figures = evaluate_pairs(
             self.model,
             self.pairs,
