@@ -5,7 +5,16 @@ weights and input.
 """
 
 from orchestrator.models.base import SyncNet
-from orchestrator.models.losses import CHANCE_LOSS, cosine_bce, cosine_similarity
+from orchestrator.models.losses import CHANCE_LOSS, bce_of_cosines, cosine_bce, cosine_similarity
 from orchestrator.models.registry import FAMILIES, build_meta, build_model
 
-__all__ = ["CHANCE_LOSS", "FAMILIES", "SyncNet", "build_meta", "build_model", "cosine_bce", "cosine_similarity"]
+__all__ = [
+    "CHANCE_LOSS",
+    "FAMILIES",
+    "SyncNet",
+    "bce_of_cosines",
+    "build_meta",
+    "build_model",
+    "cosine_bce",
+    "cosine_similarity",
+]

@@ -23,12 +23,17 @@ def cosine_similarity(vision: Tensor, audio: Tensor) -> Tensor:
 
 
 def cosine_bce(vision: Tensor, audio: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of the cosine against the label, mean over the batch: the loss of Wav2Lip and LatentSync.
+    """Binary cross-entropy of the cosine against the label, mean over the batch: the loss of Wav2Lip and LatentSync."""
+    return bce_of_cosines(cosine_similarity(vision, audio), labels)
+
+
+def bce_of_cosines(cosines: Tensor, labels: Tensor) -> Tensor:
+    """The same loss from the cosines, (B,) float32, themselves.
 
     The cosine is kept within [1e-6, 1 - 1e-6]: rounding carries the cosine of equal vectors past 1, on which the
     cross-entropy would be undefined.
     """
-    cosine = cosine_similarity(vision, audio).clamp(_EDGE, 1 - _EDGE)
+    cosine = cosines.clamp(_EDGE, 1 - _EDGE)
     # autocast refuses binary_cross_entropy in half precision; the inputs are float32 already
     with torch.autocast(device_type=cosine.device.type, enabled=False):
         return F.binary_cross_entropy(cosine, labels.float())

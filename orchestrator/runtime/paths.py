@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.training.local import checkpoint_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LOCK = ".driver.lock"
@@ -71,7 +72,7 @@ class RunPaths:
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint of an optimizer step."""
-        return self.folder / checkpoint_name(step)
+        return checkpoint_folder(self.folder, step)
 
     def trial(self, trial_id: str) -> RunPaths:
         """The places of one trial of this sweep."""
@@ -109,11 +110,6 @@ def is_driven(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-
-
-def checkpoint_name(step: int) -> str:
-    """The folder name of a checkpoint; names sort by step."""
-    return f"step-{step:09d}"
 
 
 def storage_folder(storage: str, cwd: Path | None = None) -> Path:

@@ -15,12 +15,12 @@ import ray.train
 import ray.train.torch
 import torch
 
-from orchestrator.checkpoint import TrainState, is_complete, read_state, save_state
+from orchestrator.checkpoint import TrainState, read_state
 from orchestrator.checkpoint.ray_bridge import state_from_ray_checkpoint, to_ray_checkpoint
 from orchestrator.config.load import load_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
-from orchestrator.runtime.paths import checkpoint_name
+from orchestrator.training.local import save_once
 from orchestrator.training.loop import train_loop
 from orchestrator.training.metrics import score
 
@@ -99,17 +99,10 @@ class RayContext:
         if state is None:
             ray.train.report(figures)
             return
-        name = checkpoint_name(state.step)
+        folder = save_once(state, self._folder)
         ray.train.report(
             figures,
-            checkpoint=to_ray_checkpoint(self._saved(state, self._folder / name)),
-            checkpoint_dir_name=name,
+            checkpoint=to_ray_checkpoint(folder),
+            checkpoint_dir_name=folder.name,
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
         )
-
-    @staticmethod
-    def _saved(state: TrainState, folder: Path) -> Path:
-        # whole already: saved before a crash that came before Ray heard of it, and equal because runs are exact
-        if not is_complete(folder):
-            save_state(state, folder)
-        return folder

@@ -61,9 +61,7 @@ class LocalContext:
     def report(self, metrics: Metrics, state: TrainState | None) -> None:
         folder = None
         if state is not None:
-            folder = self.folder / f"step-{state.step:09d}"
-            if not is_complete(folder):
-                save_state(state, folder)
+            folder = save_once(state, self.folder)
             self._drop_stale()
         self._on_report(metrics, folder)
 
@@ -72,6 +70,23 @@ class LocalContext:
         scores = {path: checkpoint_score(path, self._metric) for path in saved}
         for path in stale(saved, scores, self._keep):
             shutil.rmtree(path)
+
+
+def checkpoint_folder(run_folder: Path, step: int) -> Path:
+    """Where a run keeps the checkpoint of an optimizer step; names sort by step."""
+    return run_folder / f"step-{step:09d}"
+
+
+def save_once(state: TrainState, run_folder: Path) -> Path:
+    """Save a run's checkpoint and give its folder.
+
+    One that is whole already was saved before a crash that came before anybody heard of it, and is equal because runs
+    are exact.
+    """
+    folder = checkpoint_folder(run_folder, state.step)
+    if not is_complete(folder):
+        save_state(state, folder)
+    return folder
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
-_EDGE = 1e-6
+from orchestrator.models import bce_of_cosines
 
 
 def pair_metrics(cosines: Tensor, labels: Tensor) -> dict[str, float]:
@@ -26,7 +25,7 @@ def pair_metrics(cosines: Tensor, labels: Tensor) -> dict[str, float]:
     cosines, truth = cosines.float(), labels.bool()
     threshold, best = best_threshold(cosines, truth)
     return {
-        "loss": float(F.binary_cross_entropy(cosines.clamp(_EDGE, 1 - _EDGE), labels.float())),
+        "loss": float(bce_of_cosines(cosines, labels)),
         "accuracy": float(((cosines > 0.5) == truth).float().mean()),
         "accuracy_at_best_threshold": best,
         "best_threshold": threshold,
