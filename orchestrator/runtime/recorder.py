@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.runtime.paths import RunPaths, read_json, write_json
-from orchestrator.tracking import RunWriter
+from orchestrator.tracking import EndStatus, RunWriter
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,15 @@ class RecordTarget:
         return RunWriter.start(
             self.uri, self.experiment, self.paths.name, self.key, parent_run_id=self.parent_run_id, tags=self.tags
         )
+
+
+_ENDS: dict[str, EndStatus] = {
+    "finished": "FINISHED",
+    "stopped early": "FINISHED",  # by a scheduler, which is what was asked for
+    "stopped": "KILLED",
+    "failed": "FAILED",
+}
+"""How a run ended -> what MLflow calls it."""
 
 
 class Recorder:
@@ -68,9 +77,14 @@ class Recorder:
         known = dict(status.get("metrics", {})) | dict(metrics)
         self._write(step=step, metrics=known, steps_per_s=self._speed(step, status.get("steps_per_s")))
 
-    def mark(self, state: str, **facts: Any) -> None:
-        """Record the state of the run: `running`, `finished`, `failed`, `stopped` or `stopped early`."""
+    def running(self, **facts: Any) -> None:
+        """Record that the run is under way, with facts for its status."""
+        self._write(state="running", **facts)
+
+    def end(self, state: str, **facts: Any) -> None:
+        """Record how the run ended, in both places: `finished`, `failed`, `stopped` or `stopped early`."""
         self._write(state=state, **facts)
+        self.writer.finish(_ENDS[state])
 
     def _speed(self, step: int, known: float | None) -> float | None:
         """Optimizer steps per second since the last report, validation and saving included, smoothed for the ETA."""

@@ -103,7 +103,7 @@ def sweep(config: ConfigSource, name: str, *, console: Console | None = None) ->
     cluster.require_cpus(config.scale)
     with driving(paths), recording(target, job):
         parent = target.writer().run_id
-        Recorder(target).mark("running", trials=trial_count(config.sweep), metric=config.checkpoint.metric)
+        Recorder(target).running(trials=trial_count(config.sweep), metric=config.checkpoint.metric)
         baseline = _baseline(job, config)
         os.environ.update(_QUIET_TUNE)
         with follow(paths, console):
@@ -134,10 +134,9 @@ def run_trial(settings: dict[str, Any], *, job: Assignment, target: RecordTarget
             run_here(own, Recorder(own_target), on_report=_tell_tune)
         else:
             run_on_ray(own, Recorder(own_target), [ValidationsToTune()])
-        writer = own_target.writer()
-        log_charts(writer, target.uri)
-        writer.finish("FINISHED")
-        Recorder(own_target).mark("finished")
+        recorder = Recorder(own_target)
+        log_charts(recorder.writer, target.uri)
+        recorder.end("finished")
 
 
 def search_space(sweep: SweepConfig) -> dict[str, Any]:
@@ -283,23 +282,19 @@ def _conclude(target: RecordTarget, result: SweepResult) -> None:
         for row in result.ranking
     ]
     baseline = result.baseline.value if result.baseline else None
-    writer = target.writer()
+    recorder = Recorder(target)
+    writer = recorder.writer
     writer.log_dict({"metric": result.metric, "ranking": rows}, "ranking.json")
     trials = [row for row in rows if row["trial"] != "baseline"]
     writer.log_figure(sweep_chart(trials, result.metric, baseline), "charts/sweep.png")
     if result.best.value is not None:
         writer.log_metrics({"best/value": result.best.value}, target.total_steps)
     writer.set_tags({"best_trial": result.best.trial})
-    writer.finish("FINISHED")
-    Recorder(target).mark("finished")
+    recorder.end("finished")
 
 
 def _close_stopped(target: RecordTarget, row: TrialRow) -> None:
     """Tune ends a stopped trial's process, which therefore cannot close its own run."""
-    paths = target.paths.trial(row.trial)
     key = f"{target.key}/{row.trial}"
-    writer = RecordTarget(
-        paths, target.uri, target.experiment, key, target.total_steps, tags={"stopped": "early"}
-    ).writer()
-    writer.finish("FINISHED")
-    Recorder(replace(target, paths=paths)).mark("stopped early")
+    stopped = replace(target, paths=target.paths.trial(row.trial), key=key, tags={"stopped": "early"})
+    Recorder(stopped).end("stopped early")

@@ -127,22 +127,20 @@ def tracking_uri(config: RunConfig) -> str:
 def recording(target: RecordTarget, job: Assignment) -> Iterator[None]:
     """Open the MLflow run with its params and provenance; close it with the truth about how the block ended."""
     close_stale(target.uri, target.experiment)
-    writer = target.writer()
+    recorder = Recorder(target)
+    writer = recorder.writer
     writer.log_params(job.config)
     if job.origin is not None:
         writer.log_dict(job.origin, "start/provenance.json")
         writer.set_tags({f"start.{key}": str(job.origin[key]) for key in ("sha256", "format") if job.origin.get(key)})
-    recorder = Recorder(target)
-    recorder.mark("running", run_id=writer.run_id)
+    recorder.running(run_id=writer.run_id)
     try:
         yield
     except (KeyboardInterrupt, SystemExit):  # Ray answers SIGTERM, which `ray job stop` sends, with an exit
-        recorder.mark("stopped")
-        target.writer().finish("KILLED")
+        Recorder(target).end("stopped")
         raise
     except BaseException as error:
-        recorder.mark("failed", error=str(error))
-        target.writer().finish("FAILED")
+        Recorder(target).end("failed", error=str(error))
         raise
 
 
@@ -188,15 +186,15 @@ def _result(target: RecordTarget) -> TrainResult:
 
 def _conclude(target: RecordTarget, result: TrainResult) -> None:
     """Charts and the best weights into MLflow; then the run is finished."""
-    writer = target.writer()
+    recorder = Recorder(target)
+    writer = recorder.writer
     log_charts(writer, target.uri)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "best_weights.safetensors"
         export(result.best_checkpoint, "safetensors", file)
         writer.log_file(file, "model")
     writer.log_dict({"best": result.best, "step": result.best_step, "baseline": result.baseline}, "summary.json")
-    writer.finish("FINISHED")
-    Recorder(target).mark("finished")
+    recorder.end("finished")
 
 
 def log_charts(writer: RunWriter, uri: str) -> None:
