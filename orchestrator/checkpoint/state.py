@@ -14,11 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
-from orchestrator.config.model import StableSyncNetConfig, Wav2LipSyncNetConfig
+from orchestrator.config.model import AnyModelConfig as AnyModelConfig
 from orchestrator.errors import CheckpointError, RefusalReason
 
-AnyModelConfig = StableSyncNetConfig | Wav2LipSyncNetConfig
-"""The description of a SyncNet, whichever family."""
 Json = Any
 """Plain JSON data: None, bool, int, float, str, and lists and string-keyed dicts of them."""
 OptimizerState = dict[str, dict[str, Tensor]]

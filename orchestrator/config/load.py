@@ -18,15 +18,15 @@ from yaml import YAMLError
 
 from orchestrator.config.checks import cross_problems
 from orchestrator.config.latentsync import convert_latentsync, is_latentsync
-from orchestrator.config.model import ModelConfig, StableSyncNetConfig, Wav2LipSyncNetConfig
+from orchestrator.config.model import FAMILY_NAMES, AnyModelConfig, ModelConfig, StableSyncNetConfig
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
 
 ConfigSource = RunConfig | str | Path | Mapping[str, Any]
 """A checked configuration, a YAML file, or the same as a mapping."""
 
-_MODEL: TypeAdapter[StableSyncNetConfig | Wav2LipSyncNetConfig] = TypeAdapter(ModelConfig)
-_UNION_TAGS = {"stable_syncnet", "wav2lip_syncnet", "int", "tuple[int, int]"}
+_MODEL: TypeAdapter[AnyModelConfig] = TypeAdapter(ModelConfig)
+_UNION_TAGS = {*FAMILY_NAMES, "int", "tuple[int, int]"}
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
@@ -72,7 +72,7 @@ def validate(raw: Mapping[str, Any], name: str = "the configuration") -> RunConf
     return config
 
 
-def load_model_config(source: str | Path | Mapping[str, Any]) -> StableSyncNetConfig | Wav2LipSyncNetConfig:
+def load_model_config(source: str | Path | Mapping[str, Any]) -> AnyModelConfig:
     """The model part of a configuration file, of LatentSync's too; or a mapping that is such a part.
 
     Raises:
@@ -172,7 +172,7 @@ def _describe(finding: dict[str, Any], schema: type[BaseModel], prefix: str) -> 
             found = value.get("name") if isinstance(value, Mapping) else value
             return f"`{dotted}.name` must be one of {context['expected_tags']}, but is {found!r}"
         case "union_tag_not_found":
-            return f"`{dotted}.name` is required, but missing: one of stable_syncnet, wav2lip_syncnet"
+            return f"`{dotted}.name` is required, but missing: one of {', '.join(FAMILY_NAMES)}"
         case kind if kind in comparison:
             key, sign = comparison[kind]
             return f"`{dotted}` must be {sign} {context[key]}, but is {value!r}"

@@ -5,11 +5,13 @@ Shapes: B windows, T frames, C channels, H W pixels, L mel columns, E embedding.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orchestrator.config.model import InputShape, StableSyncNetConfig, Wav2LipSyncNetConfig, input_shape
+from orchestrator.config.model import AnyModelConfig, InputShape, input_shape
 
 
 class SyncNet(nn.Module):
@@ -18,7 +20,11 @@ class SyncNet(nn.Module):
     Subclasses implement `embed_frames` and `embed_audio`, and name how their upstream reads pixels.
     """
 
-    def __init__(self, config: StableSyncNetConfig | Wav2LipSyncNetConfig) -> None:
+    unit_embeddings: ClassVar[bool] = True
+    """Whether the embeddings are (B, E) unit vectors. Where not, they are raw as upstream's, in the shapes that the
+    family's own docstring tells."""
+
+    def __init__(self, config: AnyModelConfig) -> None:
         super().__init__()
         self.config = config
 
@@ -28,29 +34,30 @@ class SyncNet(nn.Module):
         return input_shape(self.config)
 
     def forward(self, frames: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed windows.
+        """Embed windows: exactly the embeddings of upstream.
 
         Args:
-            frames: (B, T*C, H, W), as `pixels_to_input` gives them.
-            audio: (B, 1, 80, L) log-mel in [-4, 4].
+            frames: (B, *input_shape.frames), as `pixels_to_input` gives them.
+            audio: (B, *input_shape.audio); log-mel in [-4, 4] for all that can be trained here.
 
         Returns:
-            vision_embeds and audio_embeds, each (B, E), unit vectors.
+            vision_embeds and audio_embeds, each (B, E), unit vectors where `unit_embeddings`.
         """
-        vision = F.normalize(self.embed_frames(frames).flatten(1), dim=1)
-        speech = F.normalize(self.embed_audio(audio).flatten(1), dim=1)
-        return vision, speech
+        vision, speech = self.embed_frames(frames), self.embed_audio(audio)
+        if not self.unit_embeddings:
+            return vision, speech
+        return F.normalize(vision.flatten(1), dim=1), F.normalize(speech.flatten(1), dim=1)
 
     def embed_frames(self, frames: Tensor) -> Tensor:
-        """(B, T*C, H, W) -> (B, E, 1, 1), not normalised."""
+        """The frames' embedding, not normalised; (B, E, 1, 1) where `unit_embeddings`."""
         raise NotImplementedError
 
     def embed_audio(self, audio: Tensor) -> Tensor:
-        """(B, 1, 80, L) -> (B, E, 1, 1), not normalised."""
+        """The audio's embedding, not normalised; (B, E, 1, 1) where `unit_embeddings`."""
         raise NotImplementedError
 
     def pixels_to_input(self, pixels: Tensor) -> Tensor:
-        """Stored windows, uint8 RGB (B, T*3, h, w), to what this net reads, float (B, T*3, H, W).
+        """Stored windows, uint8 RGB (B, T*3, h, w), to what this net reads, float (B, *input_shape.frames).
 
         Runs on the device of `pixels`. Windows stored at another resolution are resized as preparation would do it.
         """
@@ -64,6 +71,11 @@ def fit_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
         return values
     resized = F.interpolate(values, (height, width), mode="bicubic", antialias=True, align_corners=False)
     return resized.clamp(0, 255).round()
+
+
+def rgb_to_bgr(stacked: Tensor) -> Tensor:
+    """(B, T*3, H, W) -> the same with the colours of each frame in OpenCV's order, in which many nets were trained."""
+    return stacked.unflatten(1, (-1, 3)).flip(2).flatten(1, 2)
 
 
 def initialise(model: nn.Module, seed: int) -> None:

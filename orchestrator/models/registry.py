@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import torch
 
-from orchestrator.config.model import StableSyncNetConfig, Wav2LipSyncNetConfig, model_problems
+from orchestrator.config.model import AnyModelConfig, model_problems
 from orchestrator.errors import ConfigError
 from orchestrator.models.base import SyncNet, initialise
+from orchestrator.models.dinet_syncnet import DinetSyncNet
+from orchestrator.models.joonson import JoonsonSyncNet, JoonsonTrainer
+from orchestrator.models.latentsync_wav2lip import LatentSyncWav2Lip
 from orchestrator.models.stable_syncnet import StableSyncNet
-from orchestrator.models.wav2lip_syncnet import Wav2LipSyncNet
+from orchestrator.models.wav2lip_syncnet import Wav2LipFork, Wav2LipSyncNet
 
-FAMILIES: dict[str, type[SyncNet]] = {"stable_syncnet": StableSyncNet, "wav2lip_syncnet": Wav2LipSyncNet}
+FAMILIES: dict[str, type[SyncNet]] = {
+    "stable_syncnet": StableSyncNet,
+    "wav2lip_syncnet": Wav2LipSyncNet,
+    "wav2lip_fork": Wav2LipFork,
+    "latentsync_wav2lip_syncnet": LatentSyncWav2Lip,
+    "joonson_syncnet": JoonsonSyncNet,
+    "joonson_trainer": JoonsonTrainer,
+    "dinet_syncnet": DinetSyncNet,
+}
 """Every family that can be built, by the `name` of its configuration."""
 
 
-def build_model(config: StableSyncNetConfig | Wav2LipSyncNetConfig, *, seed: int = 0) -> SyncNet:
+def build_model(config: AnyModelConfig, *, seed: int = 0) -> SyncNet:
     """A freshly initialised SyncNet in training mode, on the CPU in float32.
 
     Raises:
@@ -25,7 +36,7 @@ def build_model(config: StableSyncNetConfig | Wav2LipSyncNetConfig, *, seed: int
     return model
 
 
-def build_meta(config: StableSyncNetConfig | Wav2LipSyncNetConfig) -> SyncNet:
+def build_meta(config: AnyModelConfig) -> SyncNet:
     """The same model without any memory behind its tensors, to be filled by `load_state_dict(assign=True)`."""
     problems = model_problems(config)
     if problems:

@@ -38,7 +38,7 @@ class StableSyncNet(SyncNet):
 
     def pixels_to_input(self, pixels: Tensor) -> Tensor:
         """RGB in [-1, 1]."""
-        _, height, width = self.input_shape.frames
+        height, width = self.input_shape.frames[-2:]
         return (fit_pixels(pixels, height, width) / 255 - 0.5) / 0.5
 
 
@@ -96,13 +96,14 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
+        # upstream's order, not that of the data: optimizers number the parameters by it
         self.norm1 = nn.GroupNorm(GROUPS, channels, eps=1e-6)
-        self.conv_in = nn.Conv2d(channels, channels, 1)
         self.norm2 = nn.LayerNorm(channels)
-        self.attn = SelfAttention(channels, dropout)
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, dropout)
+        self.conv_in = nn.Conv2d(channels, channels, 1)
         self.conv_out = nn.Conv2d(channels, channels, 1)
+        self.attn = SelfAttention(channels, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens_BNC = self.conv_in(self.norm1(x)).flatten(2).transpose(1, 2)

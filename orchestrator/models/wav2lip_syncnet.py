@@ -1,51 +1,30 @@
-"""Wav2Lip's expert, `SyncNet_color`, with upstream's tensor names so that its files load strictly.
+"""Wav2Lip's expert and the larger nets of its fork, with upstream's tensor names so that their files load strictly.
 
-It reads 5 BGR frames of the lower half of a 96x96 face, scaled to [0, 1]. Upstream calls it with audio first; here it
-is called like every SyncNet, frames first. Source of the facts: Rudrabha/Wav2Lip, models/syncnet.py and conv.py.
+All read 5 BGR frames of the lower half of a face, scaled to [0, 1]. Upstream calls them with audio first; here they are
+called like every SyncNet, frames first. Sources of the facts: Rudrabha/Wav2Lip, models/syncnet.py and conv.py;
+primepake/wav2lip_288x288, models/syncnet.py, syncnetv2.py, conv.py and conv2.py at their several commits.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from orchestrator.config.model import Wav2LipSyncNetConfig
-from orchestrator.models.base import SyncNet, fit_pixels
+from orchestrator.config.model import ForkVariant, Wav2LipForkConfig, Wav2LipSyncNetConfig
+from orchestrator.models.base import SyncNet, fit_pixels, rgb_to_bgr
+from orchestrator.models.conv_tower import DEEP_MEL_STAGES, MEL_STAGES, Activation, Stage, tower
+
+LEAKY: Activation = partial(nn.LeakyReLU, 0.2)
+"""The forks' activation."""
 
 
-class Wav2LipSyncNet(SyncNet):
-    """Two plain convolutional encoders with batch normalisation; 512 numbers per embedding."""
+class _BgrSyncNet(SyncNet):
+    """Two towers, `face_encoder` and `audio_encoder`."""
 
-    config: Wav2LipSyncNetConfig
-
-    def __init__(self, config: Wav2LipSyncNetConfig) -> None:
-        super().__init__(config)
-        self.face_encoder = nn.Sequential(
-            ConvBlock(15, 32, 7, padding=3),
-            ConvBlock(32, 64, 5, stride=(1, 2), padding=1),
-            *_residual(64, 2),
-            ConvBlock(64, 128, 3, stride=2, padding=1),
-            *_residual(128, 3),
-            ConvBlock(128, 256, 3, stride=2, padding=1),
-            *_residual(256, 2),
-            ConvBlock(256, 512, 3, stride=2, padding=1),
-            *_residual(512, 2),
-            ConvBlock(512, 512, 3, stride=2, padding=1),
-            ConvBlock(512, 512, 3),
-            ConvBlock(512, 512, 1),
-        )
-        self.audio_encoder = nn.Sequential(
-            ConvBlock(1, 32, 3, padding=1),
-            *_residual(32, 2),
-            ConvBlock(32, 64, 3, stride=(3, 1), padding=1),
-            *_residual(64, 2),
-            ConvBlock(64, 128, 3, stride=3, padding=1),
-            *_residual(128, 2),
-            ConvBlock(128, 256, 3, stride=(3, 2), padding=1),
-            *_residual(256, 2),
-            ConvBlock(256, 512, 3),
-            ConvBlock(512, 512, 1),
-        )
+    face_encoder: nn.Sequential
+    audio_encoder: nn.Sequential
 
     def embed_frames(self, frames: Tensor) -> Tensor:
         return self.face_encoder(frames)
@@ -55,34 +34,83 @@ class Wav2LipSyncNet(SyncNet):
 
     def pixels_to_input(self, pixels: Tensor) -> Tensor:
         """BGR in [0, 1], frame-major."""
-        _, height, width = self.input_shape.frames
-        rgb = fit_pixels(pixels, height, width).unflatten(1, (-1, 3))
-        return rgb.flip(2).flatten(1, 2) / 255
+        height, width = self.input_shape.frames[-2:]
+        return rgb_to_bgr(fit_pixels(pixels, height, width)) / 255
 
 
-class ConvBlock(nn.Module):
-    """Convolution and batch norm, the input added where `residual`, then ReLU."""
+class Wav2LipSyncNet(_BgrSyncNet):
+    """`SyncNet_color`: ReLU throughout; 512 numbers per embedding."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        *,
-        stride: int | tuple[int, int] = 1,
-        padding: int = 0,
-        residual: bool = False,
-    ) -> None:
-        super().__init__()
-        self.conv_block = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel, stride, padding), nn.BatchNorm2d(out_channels)
-        )
-        self.residual = residual
+    config: Wav2LipSyncNetConfig
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.conv_block(x)
-        return F.relu(out + x if self.residual else out)
+    def __init__(self, config: Wav2LipSyncNetConfig) -> None:
+        super().__init__(config)
+        self.face_encoder = tower(15, _FACE_96)
+        self.audio_encoder = tower(1, MEL_STAGES)
 
 
-def _residual(channels: int, count: int) -> list[ConvBlock]:
-    return [ConvBlock(channels, channels, 3, padding=1, residual=True) for _ in range(count)]
+class Wav2LipFork(_BgrSyncNet):
+    """The nets of the fork: 512 (`288_prelu`) or 1024 numbers per embedding."""
+
+    config: Wav2LipForkConfig
+
+    def __init__(self, config: Wav2LipForkConfig) -> None:
+        super().__init__(config)
+        fork = _FORKS[config.variant]
+        self.face_encoder = tower(15, fork.face, fork.activation, fork.face_relu_tail)
+        self.audio_encoder = tower(1, fork.audio, fork.activation, fork.audio_relu_tail)
+
+
+@dataclass(frozen=True)
+class _Fork:
+    """One net of the fork."""
+
+    face: tuple[Stage, ...]
+    audio: tuple[Stage, ...]
+    activation: Activation
+    face_relu_tail: int
+    """How many of the last stages have ReLU instead."""
+    audio_relu_tail: int
+    """The same in the audio encoder."""
+
+
+_FACE_96 = (
+    Stage(32, 7, padding=3),
+    Stage(64, 5, stride=(1, 2), residuals=2),
+    Stage(128, stride=2, residuals=3),
+    Stage(256, stride=2, residuals=2),
+    Stage(512, stride=2, residuals=2),
+    Stage(512, stride=2),
+    Stage(512, padding=0),
+    Stage(512, 1, padding=0),
+)
+_FACE_288 = (
+    Stage(32, 7, padding=3),
+    Stage(32, 5),
+    Stage(32),
+    *_FACE_96[1:6],
+    Stage(512, stride=2, padding=0),
+    Stage(512, padding=0),
+    Stage(512, 2, padding=0),
+    Stage(512, 1, padding=0),
+)
+_FACE_192 = (
+    *_FACE_96[:5],
+    Stage(1024, stride=2, residuals=2),
+    Stage(1024, stride=2),
+    Stage(1024, padding=0),
+    Stage(1024, 1, padding=0),
+)
+_FACE_384 = (
+    Stage(16, 7, padding=3),
+    Stage(32, 5, stride=(1, 2), residuals=2),
+    Stage(64, stride=2, residuals=2),
+    Stage(128, stride=2, residuals=2),
+    Stage(256, stride=2, residuals=2),
+    *_FACE_192[4:],
+)
+_FORKS: dict[ForkVariant, _Fork] = {
+    "288_prelu": _Fork(_FACE_288, MEL_STAGES, nn.PReLU, 0, 0),
+    "288_v2": _Fork(_FACE_192, DEEP_MEL_STAGES, LEAKY, 3, 2),
+    "384": _Fork(_FACE_384, DEEP_MEL_STAGES, LEAKY, 1, 2),
+}

@@ -1,17 +1,16 @@
-"""The typed description of a SyncNet: which family, which layers, which input.
+"""StableSyncNet, the SyncNet of LatentSync: its layers, and whether they make a working network.
 
-Promises: a description that passes `model_problems` builds, accepts its stated input and gives two embeddings of one
-size; every other one is explained with the encoder and the layer named. Pure arithmetic, no torch.
+Promises: a description without `problems` builds, accepts its stated input and gives two embeddings of one size; every
+other one is explained with the encoder and the layer named. Pure arithmetic, no torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from orchestrator.config.media import N_MELS, mel_columns
+from orchestrator.config.model.base import InputShape, SyncNetConfig, mel_window, stacked_frames
 from orchestrator.config.section import Section
 
 GROUPS = 32
@@ -43,7 +42,7 @@ class EncoderConfig(Section):
         return self.attn_blocks if self.attn_blocks is not None else (0,) * len(self.block_out_channels)
 
 
-class StableSyncNetConfig(Section):
+class StableSyncNetConfig(SyncNetConfig):
     """StableSyncNet, the SyncNet of LatentSync. Source: the configs/syncnet folder of bytedance/LatentSync."""
 
     name: Literal["stable_syncnet"] = "stable_syncnet"
@@ -61,78 +60,34 @@ class StableSyncNetConfig(Section):
     latent_space: bool = False
     """Whether the frames are VAE latents (4 channels, an eighth of the resolution) instead of pixels."""
 
-
-class Wav2LipSyncNetConfig(Section):
-    """`SyncNet_color` of Wav2Lip: 5 frames of 96x96, lower half, BGR. It has no free hyperparameters."""
-
-    name: Literal["wav2lip_syncnet"] = "wav2lip_syncnet"
-    """The family."""
+    @property
+    def input_shape(self) -> InputShape:
+        """The stacked frames and the mel of one window."""
+        side, channels = (self.resolution // 8, 4) if self.latent_space else (self.resolution, 3)
+        frames = stacked_frames(self.num_frames, side, lower_half=self.lower_half, channels=channels)
+        return InputShape(frames, mel_window(self.num_frames))
 
     @property
-    def num_frames(self) -> int:
-        """Video frames per window."""
-        return 5
+    def problems(self) -> list[str]:
+        """Encoders that do not end at 1x1, embeddings of two sizes, and the like."""
+        shape = self.input_shape
+        problems = _encoder_problems("model.visual_encoder", self.visual_encoder, shape.frames)
+        problems += _encoder_problems("model.audio_encoder", self.audio_encoder, shape.audio)
+        visual, audio = self.visual_encoder.block_out_channels[-1], self.audio_encoder.block_out_channels[-1]
+        if visual != audio:
+            problems.append(
+                f"`model.visual_encoder` ends with {visual} channels and `model.audio_encoder` with {audio}; "
+                "the two embeddings must have the same size"
+            )
+        return problems
 
     @property
-    def resolution(self) -> int:
-        """Pixels per side of the aligned face."""
-        return 96
-
-    @property
-    def lower_half(self) -> bool:
-        """It sees only the lower half of the face."""
-        return True
-
-    @property
-    def latent_space(self) -> bool:
-        """It reads pixels."""
-        return False
+    def training_problem(self) -> str | None:
+        """VAE latents are not prepared."""
+        return "the network reads VAE latents" if self.latent_space else None
 
 
-ModelConfig = Annotated[StableSyncNetConfig | Wav2LipSyncNetConfig, Field(discriminator="name")]
-
-
-@dataclass(frozen=True)
-class InputShape:
-    """What a model reads, without the batch dimension."""
-
-    frames: tuple[int, int, int]
-    """Stacked frames: (num_frames x channels, height, width)."""
-    audio: tuple[int, int, int]
-    """Mel window: (1, 80, columns)."""
-
-
-def input_shape(config: StableSyncNetConfig | Wav2LipSyncNetConfig) -> InputShape:
-    """The shape of one window for `config`."""
-    side = config.resolution // 8 if config.latent_space else config.resolution
-    channels = 4 if config.latent_space else 3
-    height = side // 2 if config.lower_half else side
-    return InputShape(
-        frames=(config.num_frames * channels, height, side), audio=(1, N_MELS, mel_columns(config.num_frames))
-    )
-
-
-def model_problems(config: StableSyncNetConfig | Wav2LipSyncNetConfig) -> list[str]:
-    """Everything that keeps `config` from being a working SyncNet, one sentence each; empty when it is one."""
-    if isinstance(config, Wav2LipSyncNetConfig):
-        return []
-    shape = input_shape(config)
-    encoders = {"visual_encoder": shape.frames, "audio_encoder": shape.audio}
-    problems = [
-        problem
-        for name, chw in encoders.items()
-        for problem in _encoder_problems(f"model.{name}", getattr(config, name), chw)
-    ]
-    visual, audio = config.visual_encoder.block_out_channels[-1], config.audio_encoder.block_out_channels[-1]
-    if visual != audio:
-        problems.append(
-            f"`model.visual_encoder` ends with {visual} channels and `model.audio_encoder` with {audio}; "
-            "the two embeddings must have the same size"
-        )
-    return problems
-
-
-def _encoder_problems(where: str, encoder: EncoderConfig, chw: tuple[int, int, int]) -> list[str]:
+def _encoder_problems(where: str, encoder: EncoderConfig, chw: tuple[int, ...]) -> list[str]:
     problems = _length_problems(where, encoder) + _channel_problems(where, encoder)
     if encoder.in_channels != chw[0]:
         problems.append(
@@ -168,7 +123,7 @@ def _channel_problems(where: str, encoder: EncoderConfig) -> list[str]:
     return problems
 
 
-def _shape_problems(where: str, encoder: EncoderConfig, chw: tuple[int, int, int]) -> list[str]:
+def _shape_problems(where: str, encoder: EncoderConfig, chw: tuple[int, ...]) -> list[str]:
     """Follow the image through the blocks and name the layer at which it goes wrong."""
     height, width = chw[1:]
     trail = f"{height}x{width}"
