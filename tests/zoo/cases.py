@@ -8,7 +8,7 @@ from functools import cache
 
 from tests.zoo.case import Case
 
-MODULES = ("files", "wrappers")
+MODULES = ("files", "wrappers", "averages", "layouts", "objects")
 """Each has a tuple `CASES`."""
 
 
