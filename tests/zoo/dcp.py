@@ -154,8 +154,8 @@ CASES: tuple[Good | Bad, ...] = (
     Good(
         "DCP, half precision",
         "torch DCP",
-        alone(lambda: {n: t.half() for n, t in _weights().items()}),
-        expected=lambda: _half(),
+        alone(_halves),
+        expected=_rounded,
     ),
     Good("DCP, payload beside the metadata", "torch DCP", alone(_weights, _payload_beside)),
     Good("DCP, payload as an item", "torch DCP", _with_payload_item),

@@ -206,20 +206,20 @@ CASES: tuple[Good | Bad, ...] = (
     Bad(
         "ZeRO-1, a rank's file is missing",
         "DeepSpeed",
-        _folder(lambda: Zero(1), "", _without_last_rank),
-        (CORRUPT, MISSING),
+        _folder(lambda: Zero(1), spoil=_without_last_rank),
+        _INCOMPLETE,
     ),
     Bad(
         "ZeRO-3, a rank's file is missing",
         "DeepSpeed",
-        _folder(lambda: Zero(3), "", _without_last_rank),
-        (CORRUPT, MISSING),
+        _folder(lambda: Zero(3), spoil=_without_last_rank),
+        _INCOMPLETE,
     ),
     Bad(
         "ZeRO, latest names nothing",
         "DeepSpeed",
-        _folder(lambda: Zero(1), "", _latest("global_step9")),
-        (CORRUPT, MISSING),
+        _folder(lambda: Zero(1), spoil=_latest("global_step9")),
+        _INCOMPLETE,
     ),
-    Bad("ZeRO, latest leaves the folder", "DeepSpeed", _folder(lambda: Zero(1), "", _latest("../../secret")), UNSAFE),
+    Bad("ZeRO, latest leaves the folder", "DeepSpeed", _folder(lambda: Zero(1), spoil=_latest("../../secret")), UNSAFE),
 )
