@@ -63,6 +63,8 @@ class RefusalReason(StrEnum):
     """A known kind of file that this version does not read."""
     EXISTS = "exists"
     """The place to write to holds something else."""
+    STORAGE = "storage"
+    """The place to read from or write to does not answer, is full, or is not allowed."""
 
 
 class CheckpointError(OrchestratorError):

@@ -1,15 +1,17 @@
-"""The canonical directory: a `TrainState` on disk.
+"""The canonical directory: a `TrainState` on disk, written whole or not at all, verified when read.
 
-    model.safetensors       weights
+Layout:
+    model.safetensors       the weights
     optimizer.safetensors   `slot/parameter` -> tensor; absent when the optimizer is fresh
     rng.safetensors         generator states; absent when there are none
+    history.csv             past figures, one row per step; absent when there are none
     state.json              everything else that continues a run, plain data
     report.json             provenance and decisions, plain data; absent without a foreign origin
-    manifest.json           written last: version, kind, content hash, size and sha256 of every file above
+    manifest.json           written last: version, kind, content hash, size and digest of every file above
 
 Promises: a directory without a whole manifest is never taken for a checkpoint; the content hash covers weights,
-optimizer, generators and `state.json` (with the model and the options), and neither time nor path nor report, so the
-same input and options give the same hash everywhere.
+optimizer, generators, history and `state.json` (with the model and the options), and neither time nor path nor report,
+so the same input and options give the same hash everywhere.
 """
 
 from __future__ import annotations
@@ -21,40 +23,51 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from orchestrator.checkpoint.history import from_csv, to_csv
 from orchestrator.checkpoint.manifest import (
     KIND,
     MANIFEST,
+    FileEntry,
     Manifest,
     content_digest,
     digest_of,
     parse_manifest,
 )
+from orchestrator.checkpoint.migrations import migrate
 from orchestrator.checkpoint.state import AnyModelConfig, Best, OptimizerState, Provenance, TrainState
-from orchestrator.checkpoint.tensors import (
-    FileEntry,
-    SafetensorError,
-    hash_file,
-    read_tensors,
-    weights_hash,
-    write_tensors,
-)
+from orchestrator.checkpoint.tensors import SafetensorError, read_tensors, weights_hash, write_tensors
 from orchestrator.config.model import ModelConfig
 from orchestrator.errors import CheckpointError, RefusalReason
 
 _MODEL: TypeAdapter[AnyModelConfig] = TypeAdapter(ModelConfig)
-WEIGHTS, OPTIMIZER, RNG, STATE, REPORT = (
+WEIGHTS, OPTIMIZER, RNG, HISTORY, STATE, REPORT = (
     "model.safetensors",
     "optimizer.safetensors",
     "rng.safetensors",
+    "history.csv",
     "state.json",
     "report.json",
 )
+
+
+@dataclass(frozen=True)
+class WrittenParts:
+    """The tensors of a state on disk, before the rest is."""
+
+    files: dict[str, FileEntry]
+    """What the manifest will say about them."""
+    non_finite: tuple[str, ...]
+    """Names of the weights that hold NaN or infinity."""
+    optimizer_is_finite: bool = True
+    """Whether all moments are numbers."""
 
 
 def write_state(state: TrainState, directory: str | Path) -> Manifest:
@@ -63,21 +76,63 @@ def write_state(state: TrainState, directory: str | Path) -> Manifest:
     Raises:
         CheckpointError: the directory holds something (`exists`), or the state holds something that is not plain data.
     """
-    folder = Path(directory)
+    state.plain()  # refused before anything is written
+    return write_documents(state, Path(directory), write_parts(state, Path(directory)))
+
+
+def write_parts(
+    state: TrainState, folder: Path, *, as_float32: bool = False, relax: Callable[[], None] = lambda: None
+) -> WrittenParts:
+    """Write the tensors of `state`: one pass over their values.
+
+    Args:
+        state: what to write.
+        folder: an existing, empty directory.
+        as_float32: cast floating-point weights on the way.
+        relax: called now and then, so that a mapped source can give its memory back.
+
+    Raises:
+        CheckpointError: the directory holds something (`exists`).
+    """
     if any(folder.iterdir()):
         raise CheckpointError(
             f"{folder} is not empty", reason=RefusalReason.EXISTS, path=str(folder), hint="write to a new directory"
         )
-    content = content_of(state)
-    files = {WEIGHTS: write_tensors(folder / WEIGHTS, state.weights)}
+    weights = write_tensors(folder / WEIGHTS, state.weights, as_float32=as_float32, relax=relax)
+    files = {WEIGHTS: FileEntry(weights.digest, weights.size, of_tensors=True)}
+    finite = True
     if state.optimizer is not None:
-        files[OPTIMIZER] = write_tensors(folder / OPTIMIZER, _flatten(state.optimizer))
+        moments = write_tensors(folder / OPTIMIZER, _flatten(state.optimizer), as_float32=as_float32, relax=relax)
+        files[OPTIMIZER] = FileEntry(moments.digest, moments.size, of_tensors=True)
+        finite = not moments.non_finite
     if state.rng is not None:
-        files[RNG] = write_tensors(folder / RNG, state.rng)
-    files[STATE] = _write_json(folder / STATE, state.plain())
+        generators = write_tensors(folder / RNG, state.rng)
+        files[RNG] = FileEntry(generators.digest, generators.size, of_tensors=True)
+    return WrittenParts(files, weights.non_finite, finite)
+
+
+def drop_optimizer(folder: Path, parts: WrittenParts) -> WrittenParts:
+    """Take back the moments that `write_parts` wrote: the optimizer shall start fresh."""
+    (folder / OPTIMIZER).unlink()
+    return replace(parts, files={name: entry for name, entry in parts.files.items() if name != OPTIMIZER})
+
+
+def write_documents(state: TrainState, folder: Path, parts: WrittenParts) -> Manifest:
+    """Write the rest beside the tensors, the manifest last, all of it flushed to disk.
+
+    Raises:
+        CheckpointError: the state holds something that is not plain data.
+    """
+    plain = state.plain()
+    files = dict(parts.files)
+    if state.history:
+        files[HISTORY] = _write_bytes(folder / HISTORY, to_csv(state.history))
+    files[STATE] = _write_json(folder / STATE, plain)
     if state.provenance is not None:
         files[REPORT] = _write_json(folder / REPORT, state.provenance.to_dict())
-    manifest = Manifest(content_hash=content_digest(content), content=content, files=files)
+    digests = {name: entry.digest for name, entry in files.items()}
+    content = _content(digests.get(WEIGHTS), digests.get(OPTIMIZER), digests.get(RNG), digests.get(HISTORY), plain)
+    manifest = Manifest(content_digest(content), content, files)
     _write_json(folder / MANIFEST, manifest.to_dict())
     _sync_folder(folder)
     return manifest
@@ -90,24 +145,47 @@ def save_state(state: TrainState, directory: str | Path) -> Manifest:
         CheckpointError: `directory` exists already and is not an empty directory (`exists`).
     """
     target = Path(directory)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".partial-{target.name[:16]}-{uuid.uuid4().hex}"
-    partial.mkdir()
-    try:
+    with partial_directory(target.parent, target.name) as partial:
         manifest = write_state(state, partial)
-        _rename_new(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    _sync_folder(target.parent)
+        publish(partial, target)
     return manifest
 
 
+@contextlib.contextmanager
+def partial_directory(parent: Path, name: str) -> Iterator[Path]:
+    """A folder beside the place where a directory shall appear; it is gone afterwards, published or not."""
+    parent.mkdir(parents=True, exist_ok=True)
+    partial = parent / f".partial-{name[:16]}-{uuid.uuid4().hex}"
+    partial.mkdir()
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def publish(partial: Path, target: Path) -> None:
+    """Give a whole directory its name, unless something has it: POSIX replaces an empty directory, not a full one.
+
+    Raises:
+        CheckpointError: `exists`.
+    """
+    try:
+        partial.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        raise CheckpointError(
+            f"{target} exists already", reason=RefusalReason.EXISTS, path=str(target), hint="choose a new name"
+        ) from error
+    _sync_folder(target.parent)
+
+
 def read_state(directory: str | Path, *, verify: bool = True) -> TrainState:
-    """Read a canonical directory; large tensors are memory-mapped.
+    """Read a canonical directory of this or an earlier format version; large tensors are memory-mapped.
 
     Args:
         directory: what `write_state` or `save_state` wrote.
-        verify: compare size and sha256 of every file with the manifest; otherwise only the sizes.
+        verify: compare every file with its digest in the manifest; otherwise only the sizes.
 
     Raises:
         CheckpointError: `missing`, `corrupt` (the damaged file is named) or `unsupported` (a newer version).
@@ -115,12 +193,16 @@ def read_state(directory: str | Path, *, verify: bool = True) -> TrainState:
     folder = Path(directory)
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():
-        _check_file(folder / name, entry, verify)
+        _check_size(folder / name, entry)
     tensors = {name: _read(folder / name) for name in (WEIGHTS, OPTIMIZER, RNG) if name in manifest.files}
+    if verify:
+        for name, entry in manifest.files.items():
+            _check_digest(folder / name, entry, tensors.get(name, {}))
     try:
         raw = json.loads((folder / STATE).read_text("utf-8"))
         report = json.loads((folder / REPORT).read_text("utf-8")) if REPORT in manifest.files else None
-        return _assemble(raw, report, tensors)
+        history = from_csv((folder / HISTORY).read_bytes()) if HISTORY in manifest.files else []
+        return _assemble(*migrate(manifest.version, {"history": history, **raw}, report), tensors)
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise _corrupt(folder / STATE, f"does not hold a training state: {error}") from error
 
@@ -143,15 +225,33 @@ def read_manifest(directory: str | Path) -> Manifest:
 
 
 def read_plain(directory: str | Path) -> dict[str, Any]:
-    """The plain data of a canonical directory (`state.json`), without reading any tensor.
+    """The plain data of a canonical directory (`state.json`), and its `history`, without reading any tensor.
 
     Raises:
         CheckpointError: `missing` or `corrupt`.
     """
     folder = Path(directory)
-    entry = read_manifest(folder).files[STATE]
-    _check_file(folder / STATE, entry, True)
-    return dict(json.loads((folder / STATE).read_text("utf-8")))
+    manifest = read_manifest(folder)
+    for name in (STATE, HISTORY):
+        if name in manifest.files:
+            _check_size(folder / name, manifest.files[name])
+            _check_digest(folder / name, manifest.files[name], {})
+    try:
+        history = from_csv((folder / HISTORY).read_bytes()) if HISTORY in manifest.files else []
+        plain, _ = migrate(
+            manifest.version, {"history": history, **json.loads((folder / STATE).read_text("utf-8"))}, None
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise _corrupt(folder / STATE, f"does not hold a training state: {error}") from error
+    return plain
+
+
+def read_report(directory: str | Path) -> dict[str, Any]:
+    """The report of a canonical directory; empty where there is none or it is damaged."""
+    try:
+        return dict(json.loads((Path(directory) / REPORT).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def is_complete(directory: str | Path) -> bool:
@@ -165,6 +265,8 @@ def is_complete(directory: str | Path) -> bool:
 
 def is_canonical(directory: Path) -> bool:
     """Whether a directory claims to be ours: it has our manifest, or the files that come before it."""
+    if not directory.is_dir():
+        return False
     if (directory / MANIFEST).is_file():
         return KIND.encode() in (directory / MANIFEST).read_bytes()[:4096]
     return (directory / WEIGHTS).is_file() and (directory / STATE).is_file()
@@ -172,17 +274,24 @@ def is_canonical(directory: Path) -> bool:
 
 def content_of(state: TrainState) -> dict[str, str | None]:
     """The digest of each part of a state; `content_digest` of it is the state's content hash."""
-    return {
-        "weights": weights_hash(state.weights),
-        "optimizer": weights_hash(_flatten(state.optimizer)) if state.optimizer is not None else None,
-        "rng": weights_hash(state.rng) if state.rng is not None else None,
-        "state": digest_of(state.plain()),
-    }
+    return _content(
+        weights_hash(state.weights),
+        weights_hash(_flatten(state.optimizer)) if state.optimizer is not None else None,
+        weights_hash(state.rng) if state.rng is not None else None,
+        hashlib.sha256(to_csv(state.history)).hexdigest() if state.history else None,
+        state.plain(),
+    )
 
 
 def state_hash(state: TrainState) -> str:
     """The content hash of a state: the name under which `normalize` stores it."""
     return content_digest(content_of(state))
+
+
+def _content(
+    weights: str | None, optimizer: str | None, rng: str | None, history: str | None, plain: dict[str, Any]
+) -> dict[str, str | None]:
+    return {"weights": weights, "optimizer": optimizer, "rng": rng, "history": history, "state": digest_of(plain)}
 
 
 def _flatten(optimizer: OptimizerState) -> dict[str, Tensor]:
@@ -198,7 +307,10 @@ def _unflatten(tensors: dict[str, Tensor]) -> OptimizerState:
 
 
 def _write_json(path: Path, value: Any) -> FileEntry:
-    text = (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+    return _write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _write_bytes(path: Path, text: bytes) -> FileEntry:
     with path.open("wb") as file:
         file.write(text)
         file.flush()
@@ -216,26 +328,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _rename_new(partial: Path, target: Path) -> None:
-    """Rename, unless something is there: POSIX replaces an empty directory and refuses a full one."""
-    try:
-        partial.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise
-        raise CheckpointError(
-            f"{target} exists already", reason=RefusalReason.EXISTS, path=str(target), hint="choose a new name"
-        ) from error
-
-
-def _check_file(path: Path, entry: FileEntry, verify: bool) -> None:
+def _check_size(path: Path, entry: FileEntry) -> None:
     size = _size(path)
     if size is None:
         raise _corrupt(path, "is missing, though the manifest lists it")
     if size != entry.size:
         raise _corrupt(path, f"has {size:,} bytes, but was written with {entry.size:,}")
-    if verify and hash_file(path) != entry.sha256:
-        raise _corrupt(path, "has changed since it was written: its sha256 differs from the manifest")
+
+
+def _check_digest(path: Path, entry: FileEntry, tensors: dict[str, Tensor]) -> None:
+    digest = weights_hash(tensors) if entry.of_tensors else _hash_file(path)
+    if digest != entry.digest:
+        raise _corrupt(path, "has changed since it was written: its digest differs from the manifest")
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(path: Path) -> int | None:

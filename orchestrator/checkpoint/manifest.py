@@ -1,8 +1,9 @@
 """The manifest of a canonical directory: written last, so that its presence means that all the rest is there.
 
 Contract (`manifest.json`): `kind`, `format_version`, `content_hash`, `content` (digest of each part), `files` (name ->
-sha256 and size), and `manifest_hash`, the sha256 of the canonical JSON of all other keys, so that damage to the
-manifest itself is noticed too. Canonical JSON: keys sorted, no spaces, UTF-8.
+size and digest: `sha256` of the bytes, or for safetensors `tensors_sha256`, the digest of names, types, shapes and
+values), and `manifest_hash`, the sha256 of the canonical JSON of all other keys, so that damage to the manifest itself
+is noticed too. Canonical JSON: keys sorted, no spaces, UTF-8. Version 1 had the `sha256` of the bytes everywhere.
 """
 
 from __future__ import annotations
@@ -14,19 +15,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.checkpoint.tensors import FileEntry
 from orchestrator.errors import CheckpointError, RefusalReason
 
 KIND = "syncnet-orchestrator.train-state"
 """What every manifest of ours says it is."""
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when a reader of this version could no longer understand the directory."""
 MANIFEST = "manifest.json"
 """Its file name."""
 REQUIRED = frozenset({"model.safetensors", "state.json"})
 """Files without which there is no training state."""
 
-_PLAIN_NAME = re.compile(r"[a-z_]+\.(safetensors|json)")
+_PLAIN_NAME = re.compile(r"[a-z_]+\.(safetensors|json|csv)")
+_BYTES, _TENSORS = "sha256", "tensors_sha256"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What a manifest says about one file."""
+
+    digest: str
+    """Of its bytes, or of its tensors."""
+    size: int
+    """Its length in bytes."""
+    of_tensors: bool = False
+    """Whether the digest is over the tensors in the file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON data."""
+        return {_TENSORS if self.of_tensors else _BYTES: self.digest, "size": self.size}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> FileEntry:
+        """The inverse of `to_dict`."""
+        of_tensors = _TENSORS in raw
+        return cls(str(raw[_TENSORS if of_tensors else _BYTES]), int(raw["size"]), of_tensors)
 
 
 @dataclass(frozen=True)
@@ -36,18 +59,20 @@ class Manifest:
     content_hash: str
     """Digest of the training state: same state, same hash, wherever and whenever it was written."""
     content: dict[str, str | None]
-    """Digest of each part: `weights`, `optimizer`, `rng`, `state`; none where the part is absent."""
+    """Digest of each part: `weights`, `optimizer`, `rng`, `history`, `state`; none where the part is absent."""
     files: dict[str, FileEntry]
     """Every file beside the manifest."""
+    version: int = FORMAT_VERSION
+    """The format version of the directory."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data, signed with its own hash."""
         raw: dict[str, Any] = {
             "kind": KIND,
-            "format_version": FORMAT_VERSION,
+            "format_version": self.version,
             "content_hash": self.content_hash,
             "content": self.content,
-            "files": {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in self.files.items()},
+            "files": {name: entry.to_dict() for name, entry in self.files.items()},
         }
         return {**raw, "manifest_hash": digest_of(raw)}
 
@@ -62,9 +87,9 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def content_digest(content: Mapping[str, str | None]) -> str:
+def content_digest(content: Mapping[str, str | None], version: int = FORMAT_VERSION) -> str:
     """The content hash of a state whose parts have these digests."""
-    return digest_of({"kind": KIND, "format_version": FORMAT_VERSION, **content})
+    return digest_of({"kind": KIND, "format_version": version, **content})
 
 
 def parse_manifest(text: bytes, path: str) -> Manifest:
@@ -90,19 +115,19 @@ def parse_manifest(text: bytes, path: str) -> Manifest:
 
 def _checked(raw: dict[str, Any], version: object) -> Manifest:
     signature = raw.pop("manifest_hash")
-    if version != FORMAT_VERSION:
+    if not isinstance(version, int) or version < 1:
         raise ValueError("it does not describe a training state")
     if digest_of(raw) != signature:
         raise ValueError("its content does not match its own hash")
-    if content_digest(raw["content"]) != raw["content_hash"]:
+    if content_digest(raw["content"], version) != raw["content_hash"]:
         raise ValueError("the content hash does not follow from its parts")
     if not set(raw["files"]) >= REQUIRED:
         raise ValueError(f"it must list {' and '.join(sorted(REQUIRED))}")
     for name in raw["files"]:
         if not _PLAIN_NAME.fullmatch(name):
             raise ValueError(f"it lists {name!r}, which is no file of a checkpoint")
-    files = {name: FileEntry(entry["sha256"], entry["size"]) for name, entry in raw["files"].items()}
-    return Manifest(raw["content_hash"], raw["content"], files)
+    files = {name: FileEntry.from_dict(entry) for name, entry in raw["files"].items()}
+    return Manifest(raw["content_hash"], raw["content"], files, version)
 
 
 def _too_new(version: int, path: str) -> CheckpointError:

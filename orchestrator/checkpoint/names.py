@@ -15,7 +15,7 @@ PREFIXES = ("module.", "_orig_mod.")
 """What wrappers put before every name, in any order and number."""
 
 
-def strip_prefixes(weights: dict[str, Tensor], path: str) -> tuple[dict[str, Tensor], list[Decision]]:
+def clean_names(weights: dict[str, Tensor], path: str) -> tuple[dict[str, Tensor], list[Decision]]:
     """The same tensors by clean names, and what was stripped.
 
     Raises:

@@ -2,29 +2,44 @@
 
 Promises: `normalize` writes one directory named by its content hash below `out` and nothing else; doing it again
 verifies and returns that directory; two processes at once end with one good directory; a canonical directory is
-returned as it is.
+returned as it is. Every byte of the source is read once for its digest and checksums while every value is read once
+for its digest, finiteness, cast and copy, a few megabytes at a time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from orchestrator.checkpoint.convert import ModelOption, Options, convert
+from orchestrator.checkpoint.convert import Converted, ModelOption, Options, convert
 from orchestrator.checkpoint.directory import (
+    REPORT,
+    drop_optimizer,
     is_canonical,
     is_complete,
+    partial_directory,
+    publish,
     read_manifest,
+    read_plain,
+    read_report,
     read_state,
-    save_state,
-    state_hash,
+    write_documents,
+    write_parts,
 )
+from orchestrator.checkpoint.formats import Identity, scan
+from orchestrator.checkpoint.formats.scan import size_of
 from orchestrator.checkpoint.report import CANONICAL, InspectReport, count_dtypes, count_parameters, parts
 from orchestrator.checkpoint.state import TrainState
+from orchestrator.checkpoint.tensors import non_finite, widened
 from orchestrator.errors import CheckpointError, RefusalReason
 from orchestrator.models import SyncNet, build_meta
+
+_SMALL = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -41,16 +56,31 @@ class NormalizedCheckpoint:
     """Whether this call wrote it; otherwise it was there already."""
 
 
-def inspect(path: str | Path, *, model_config: ModelOption = None) -> InspectReport:
+def inspect(
+    path: str | Path, *, model_config: ModelOption = None, weights: str = "raw", deep: bool | None = None
+) -> InspectReport:
     """Say what a checkpoint is and what `normalize` would make of it. Writes nothing.
+
+    Args:
+        path: a file or folder in any readable format, or a canonical directory.
+        model_config: the network, where weights alone do not tell it.
+        weights: `raw`, or `ema` for the running average.
+        deep: read every value too: checksums, the digest of the file, NaN and infinity. When left out, files up to
+            256 MB are read whole and larger ones are not; `values_checked` of the report tells.
 
     Raises:
         CheckpointError: the file is refused; `reason` says why.
     """
     where = Path(path)
-    if where.is_dir() and is_canonical(where):
+    if is_canonical(where):
         return _canonical_report(where, read_state(where))
-    return convert(where, model_config, Options()).report
+    converted = convert(where, model_config, Options(weights=weights))
+    if deep is None:
+        deep = size_of(converted.contents.parts) <= _SMALL
+    if not deep:
+        return converted.report(None)
+    identity = scan(where, converted.contents.parts)
+    return _settled(converted).report(identity)
 
 
 def normalize(
@@ -60,49 +90,62 @@ def normalize(
     model_config: ModelOption = None,
     dtype: str = "float32",
     allow_non_finite: bool = False,
+    weights: str = "raw",
 ) -> NormalizedCheckpoint:
     """Turn a foreign checkpoint into a resumable state at `out/<content hash>`.
 
     Args:
-        path: a file in any readable format; a canonical directory is verified and returned as it is.
+        path: a file or folder in any readable format; a canonical directory is verified and returned as it is.
         out: folder of normalized checkpoints; made when missing.
         model_config: the network, where weights alone do not tell it.
         dtype: `float32` casts floating-point weights, `keep` leaves them.
         allow_non_finite: take weights with NaN or infinity.
+        weights: `raw` takes the weights that the optimizer stepped, `ema` their running average in the file.
 
     Raises:
         CheckpointError: the file is refused, or what is stored at that hash is damaged.
         ConfigError: an option is wrong.
     """
-    where = Path(path)
-    if where.is_dir() and is_canonical(where):
+    where, folder = Path(path), Path(out)
+    if is_canonical(where):
         state = read_state(where)
         return NormalizedCheckpoint(where, _canonical_report(where, state), read_manifest(where).content_hash, False)
-    converted = convert(where, model_config, Options(dtype, allow_non_finite))
-    name = state_hash(converted.state)
-    target, written = _store(converted.state, Path(out), name)
-    return NormalizedCheckpoint(target, converted.report, name, written)
+    converted = convert(where, model_config, Options(dtype, allow_non_finite, weights))
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is a file", reason=RefusalReason.EXISTS, path=str(folder), hint="give a folder to write to"
+        )
+    return _find(converted, folder) or _make(converted, folder)
 
 
-def load_state(path: str | Path, *, model_config: ModelOption = None) -> TrainState:
-    """The state in a canonical directory, or in any readable file.
+def load_state(path: str | Path, *, model_config: ModelOption = None, weights: str = "raw") -> TrainState:
+    """The state in a canonical directory, or in any readable file or folder.
 
     Raises:
         CheckpointError: the file is refused; `reason` says why.
     """
     where = Path(path)
-    if where.is_dir() and is_canonical(where):
+    if is_canonical(where):
         return read_state(where)
-    return convert(where, model_config, Options()).state
+    converted = convert(where, model_config, Options(weights=weights))
+    identity = scan(where, converted.contents.parts)
+    state = _settled(converted).with_provenance(identity)
+    return replace(state, weights={name: widened(tensor) for name, tensor in state.weights.items()})
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu", model_config: ModelOption = None) -> SyncNet:
+def load_model(
+    path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    model_config: ModelOption = None,
+    weights: str = "raw",
+) -> SyncNet:
     """The network of a checkpoint with its weights, in eval mode.
 
     Raises:
         CheckpointError: the file is refused; `reason` says why.
     """
-    return model_of(load_state(path, model_config=model_config), device=device)
+    return model_of(load_state(path, model_config=model_config, weights=weights), device=device)
 
 
 def model_of(state: TrainState, *, device: str | torch.device = "cpu") -> SyncNet:
@@ -116,36 +159,80 @@ def model_of(state: TrainState, *, device: str | torch.device = "cpu") -> SyncNe
     return model.eval()
 
 
-def _store(state: TrainState, out: Path, name: str) -> tuple[Path, bool]:
+def _settled(converted: Converted) -> Converted:
+    """Look at every value; what is cast is looked at as cast."""
+    tensors = {name: widened(t) if converted.as_float32 else t for name, t in converted.state.weights.items()}
+    moments = converted.state.optimizer or {}
+    return converted.settle(non_finite(tensors), not any(non_finite(slots) for slots in moments.values()))
+
+
+def _find(converted: Converted, out: Path) -> NormalizedCheckpoint | None:
+    """What an earlier call made of the same bytes and options, verified; so that doing it again copies nothing."""
+    size, plain = size_of(converted.contents.parts), converted.state.plain()
+    candidates = [target for target in _stored(out) if read_report(target).get("size") == size]
+    if not candidates:
+        return None
+    identity = scan(converted.path, converted.contents.parts)
+    for target in candidates:
+        stored = read_plain(target)
+        stored.pop("history")
+        if read_report(target).get("sha256") == identity.sha256 and stored == plain:
+            return _stored_result(converted, identity, target, read_manifest(target).content_hash)
+    return None
+
+
+def _make(converted: Converted, out: Path) -> NormalizedCheckpoint:
     """Write the state once, whoever comes first."""
-    if out.exists() and not out.is_dir():
-        raise CheckpointError(
-            f"{out} is a file", reason=RefusalReason.EXISTS, path=str(out), hint="give a folder to write to"
-        )
-    target = out / name
-    if not target.exists():
+    contents = converted.contents
+    with _storage_errors(out), partial_directory(out, "normalize") as partial, ThreadPoolExecutor(1) as pool:
+        scanning = pool.submit(scan, converted.path, contents.parts)
+        written = write_parts(converted.state, partial, as_float32=converted.as_float32, relax=contents.release)
+        identity = scanning.result()
+        settled = converted.settle(written.non_finite, written.optimizer_is_finite)
+        if not written.optimizer_is_finite:
+            written = drop_optimizer(partial, written)
+        manifest = write_documents(settled.with_provenance(identity), partial, written)
+        target = out / manifest.content_hash
         try:
-            save_state(state, target)
-            return target, True
+            publish(partial, target)
         except CheckpointError as error:
             if error.reason is not RefusalReason.EXISTS:
                 raise
-    _verify_stored(target, name)  # it was there, or another process was faster
-    return target, False
+            return _stored_result(settled, identity, target, manifest.content_hash)
+    return NormalizedCheckpoint(target, settled.report(identity), manifest.content_hash, True)
 
 
-def _verify_stored(target: Path, name: str) -> None:
+def _stored_result(converted: Converted, identity: Identity, target: Path, name: str) -> NormalizedCheckpoint:
+    """A directory that is there already, verified."""
     hint = f"remove {target} and normalize again"
     if not is_complete(target):
         raise CheckpointError(f"{target} is incomplete", reason=RefusalReason.CORRUPT, path=str(target), hint=hint)
-    if read_manifest(target).content_hash != name:
-        raise CheckpointError(
-            f"{target} holds another state than its name says",
-            reason=RefusalReason.CORRUPT,
-            path=str(target),
-            hint=hint,
-        )
-    read_state(target)
+    if read_manifest(target).content_hash != name or target.name != name:
+        what = f"{target} holds another state than its name says"
+        raise CheckpointError(what, reason=RefusalReason.CORRUPT, path=str(target), hint=hint)
+    state = read_state(target)
+    settled = converted.settle(
+        non_finite(state.weights), converted.state.optimizer is None or state.optimizer is not None
+    )
+    return NormalizedCheckpoint(target, settled.report(identity), name, False)
+
+
+def _stored(out: Path) -> list[Path]:
+    """Complete directories of normalized checkpoints."""
+    if not out.is_dir():
+        return []
+    return [item for item in sorted(out.iterdir()) if (item / REPORT).is_file() and is_complete(item)]
+
+
+@contextmanager
+def _storage_errors(out: Path) -> Iterator[None]:
+    """A full disk and missing rights in one message; what was begun is gone by then."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{out} cannot be written: {error.strerror or error}; nothing was left there"
+        hint = "free some space, or give another folder"
+        raise CheckpointError(what, reason=RefusalReason.STORAGE, path=str(out), hint=hint) from error
 
 
 def _canonical_report(where: Path, state: TrainState) -> InspectReport:
@@ -164,5 +251,5 @@ def _canonical_report(where: Path, state: TrainState) -> InspectReport:
         present=present,
         missing=missing,
         decisions=origin.decisions if origin else (),
-        allowed_classes=origin.allowed_classes if origin else (),
+        placeholders=origin.placeholders if origin else (),
     )

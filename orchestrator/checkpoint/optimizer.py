@@ -15,7 +15,6 @@ from torch import Tensor
 
 from orchestrator.checkpoint.formats.layouts.values import count
 from orchestrator.checkpoint.state import AnyModelConfig, Decision, DecisionSource, OptimizerState
-from orchestrator.checkpoint.tensors import non_finite
 from orchestrator.models import build_meta
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -25,21 +24,18 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def carry_over(raw: Mapping[str, Any] | None, model: AnyModelConfig) -> tuple[OptimizerState | None, list[Decision]]:
     """Moments by parameter name in float32, or none and the reason why the optimizer starts fresh."""
     if raw is None:
-        return None, [_fresh("the file holds none")]
+        return None, [fresh("the file holds none")]
     parameters = parameter_shapes(model)
     numbers, settings = _groups(raw)
     states = raw.get("state")
     if not isinstance(states, Mapping) or len(numbers) != len(parameters):
-        return None, [_fresh(f"the file's has {len(numbers)} parameters, but the model {len(parameters)}")]
+        return None, [fresh(f"the file's has {len(numbers)} parameters, but the model {len(parameters)}")]
     optimizer: OptimizerState = {}
     for number, (name, shape) in zip(numbers, parameters.items(), strict=True):
         slots = _slots(states.get(number), shape)
         if slots is None:
-            return None, [_fresh(f"the file's has no Adam moments of shape {list(shape)} for `{name}`")]
+            return None, [fresh(f"the file's has no Adam moments of shape {list(shape)} for `{name}`")]
         optimizer[name] = slots
-    bad = [name for name, slots in optimizer.items() if non_finite(slots)]
-    if bad:
-        return None, [_fresh(f"the file's moments are not finite, e.g. for `{bad[0]}`")]
     why = "Adam moments of the file, by the order of the model's parameters; every shape agrees"
     return optimizer, [Decision("optimizer", DecisionSource.FILE, f"{len(optimizer)} parameters", why), *settings]
 
@@ -57,7 +53,8 @@ def number_parameters(optimizer: OptimizerState, model: AnyModelConfig, lr: floa
     return {"state": state, "param_groups": template["param_groups"]}
 
 
-def _fresh(why: str) -> Decision:
+def fresh(why: str) -> Decision:
+    """That the optimizer starts fresh, and why."""
     return Decision("optimizer", DecisionSource.DEFAULT, "fresh", f"the optimizer starts fresh: {why}")
 
 

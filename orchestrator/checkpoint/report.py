@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
+from orchestrator.checkpoint.formats.pickles import runs_code
 from orchestrator.checkpoint.state import AnyModelConfig, Decision, Json, TrainState
 from orchestrator.checkpoint.tensors import DTYPE_NAMES
 
 CANONICAL = "canonical"
 """Format and container of this product's own directories."""
 
-_PARTS = ("optimizer", "scaler", "rng", "best")
+_PARTS = ("optimizer", "scaler", "schedule", "rng", "best")
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,16 @@ class InspectReport:
     """Parts that are not, and start fresh."""
     decisions: tuple[Decision, ...]
     """What had to be settled."""
-    allowed_classes: tuple[str, ...]
-    """Harmless classes beside the weights, replaced by inert stand-ins."""
+    placeholders: tuple[str, ...]
+    """Classes and functions that the file names and nobody here imported or called, dangerous ones first."""
     ignored: tuple[str, ...] = ()
     """Entries of the file that are not carried over."""
     sha256: str = ""
     """Digest of the file; empty for a directory."""
     size: int = 0
     """Bytes of the file; 0 for a directory."""
+    values_checked: bool = True
+    """Whether every value was read: checksums, NaN and infinity."""
 
     @property
     def resumable(self) -> bool:
@@ -66,9 +69,10 @@ class InspectReport:
         raw = asdict(self)
         raw["model"] = self.model.model_dump(mode="json")
         raw["decisions"] = [decision.to_dict() for decision in self.decisions]
-        for key in ("present", "missing", "allowed_classes", "ignored"):
+        for key in ("present", "missing", "placeholders", "ignored"):
             raw[key] = list(raw[key])
-        return {**raw, "resumable": self.resumable, "safe": True}
+        dangerous = [name for name in self.placeholders if runs_code(name)]
+        return {**raw, "resumable": self.resumable, "dangerous": dangerous, "safe": not dangerous}
 
     def lines(self) -> list[str]:
         """For a person, one fact per line."""

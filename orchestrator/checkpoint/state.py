@@ -66,24 +66,24 @@ class Provenance:
     file_name: str
     """Name of the file, without its folder."""
     sha256: str
-    """Digest of the whole file."""
+    """Digest of the whole file; of a folder, of its files' names and digests."""
     size: int
-    """Bytes of the file."""
+    """Bytes of all files."""
     container: str
-    """How the bytes are packed: `torch-zip`, `torch-legacy`, `safetensors`."""
+    """How the bytes are packed: `torch-zip`, `safetensors`, `torch-zip in gzip`, `accelerate`, ..."""
     format: str
     """What is laid out in them, e.g. `latentsync.training`."""
     architecture: str
     """How the network was recognised, e.g. `stable_syncnet (16_pixel_attn layout)`."""
-    allowed_classes: tuple[str, ...] = ()
-    """Classes that the file names beside tensors; inert stand-ins took their place."""
+    placeholders: tuple[str, ...] = ()
+    """Classes and functions that the file names and nobody here imported or called, dangerous ones first."""
     decisions: tuple[Decision, ...] = ()
     """Everything that had to be settled."""
 
     def to_dict(self) -> dict[str, Json]:
         """As plain JSON data."""
         raw = dict(self.__dict__)
-        raw["allowed_classes"] = list(self.allowed_classes)
+        raw["placeholders"] = list(self.placeholders)
         raw["decisions"] = [decision.to_dict() for decision in self.decisions]
         return raw
 
@@ -91,7 +91,7 @@ class Provenance:
     def from_dict(cls, raw: Mapping[str, Json]) -> Provenance:
         """The inverse of `to_dict`."""
         values = dict(raw)
-        values["allowed_classes"] = tuple(raw["allowed_classes"])
+        values["placeholders"] = tuple(raw["placeholders"])
         values["decisions"] = tuple(Decision.from_dict(decision) for decision in raw["decisions"])
         return cls(**values)
 
@@ -126,6 +126,8 @@ class TrainState:
     """Moments by parameter name; none means fresh."""
     scaler: dict[str, Json] | None = None
     """State of the gradient scaler."""
+    schedule: dict[str, Json] | None = None
+    """State of a foreign learning-rate schedule, for information: ours is a function of configuration and step."""
     rng: dict[str, Tensor] | None = None
     """Random generator states by a free name, e.g. `rank0/cpu`, each a uint8 tensor."""
     best: Best | None = None
@@ -140,7 +142,7 @@ class TrainState:
     """The foreign file at the beginning of it all; not part of the content hash."""
 
     def plain(self) -> dict[str, Json]:
-        """All that is not a tensor and not provenance, as plain JSON data: the content of `state.json`.
+        """All that is no tensor, no history and not provenance, as plain JSON data: the content of `state.json`.
 
         Raises:
             CheckpointError: a value that JSON cannot hold exactly.
@@ -152,7 +154,7 @@ class TrainState:
             "epoch": self.epoch,
             "scaler": self.scaler,
             "best": dict(self.best.__dict__) if self.best else None,
-            "history": self.history,
+            "schedule": self.schedule,
             "progress": self.progress,
             "options": self.options,
         }

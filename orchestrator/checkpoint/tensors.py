@@ -1,8 +1,10 @@
-"""Tensors to bytes and back: the weights hash, and safetensors files written in one pass.
+"""Tensors to bytes and back: the digest of tensors, and safetensors files written in one pass.
 
-Why an own writer: it streams one tensor at a time (no second copy of the model in memory), hashes while it writes,
-takes tied and non-contiguous tensors as they come, and always gives the same bytes for the same tensors. The files are
-ordinary safetensors. Contract: names sorted within each element size, widest first, so that every tensor is aligned.
+Why an own writer: it streams a few megabytes at a time (no second copy of the model in memory, not even to cast it),
+digests and checks while it writes, takes tied and non-contiguous tensors as they come, and always gives the same bytes
+for the same tensors. The files are ordinary safetensors. Contract: names sorted within each element size, widest first,
+so that every tensor is aligned. The digest is over names, types, shapes and values, and not over the file's bytes, so
+that tensors in files of different formats compare, and one pass over the values serves the file and the content hash.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,17 +35,20 @@ DTYPE_NAMES = {
 }
 """Element types that a state may hold, by their safetensors name."""
 
-_CHUNK = 1 << 24
+_PIECE = 1 << 21
+_RELAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class FileEntry:
-    """What a manifest says about one file."""
+class WrittenTensors:
+    """What became of `write_tensors`."""
 
-    sha256: str
-    """Digest of the whole file."""
+    digest: str
+    """As `weights_hash` of what was written."""
     size: int
-    """Its length in bytes."""
+    """Bytes of the file."""
+    non_finite: tuple[str, ...]
+    """Names of the tensors that hold NaN or infinity as written."""
 
 
 def weights_hash(weights: Mapping[str, Tensor]) -> str:
@@ -53,25 +58,49 @@ def weights_hash(weights: Mapping[str, Tensor]) -> str:
     """
     names = sorted(weights)
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        digests = list(pool.map(lambda name: _tensor_digest(weights[name]), names))
-    lines = [[name, DTYPE_NAMES[weights[name].dtype], list(weights[name].shape), digest]
-             for name, digest in zip(names, digests, strict=True)]  # fmt: skip
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+        digests = dict(zip(names, pool.map(lambda name: _tensor_digest(weights[name]), names), strict=True))
+    return _combined(weights, digests, as_float32=False)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> FileEntry:
-    """Write a safetensors file, flushed to disk. Returns its digest and size."""
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    digest = hashlib.sha256()
-    size = 0
-    with path.open("wb") as file:
-        for piece in _pieces(tensors, order, metadata or {"format": "pt"}):
-            file.write(piece)
-            digest.update(piece)
-            size += len(piece)
-        file.flush()
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    as_float32: bool = False,
+    relax: Callable[[], None] = lambda: None,
+) -> WrittenTensors:
+    """Write a safetensors file, flushed to disk, reading every value once.
+
+    Args:
+        path: where to.
+        tensors: by name.
+        metadata: free strings in the header.
+        as_float32: cast floating-point tensors, piece by piece.
+        relax: called after every 64 MB, so that a mapped source can give its memory back.
+    """
+    order = sorted(tensors, key=lambda name: (-_dtype(tensors[name], as_float32).itemsize, name))
+    header = _header(tensors, order, metadata or {"format": "pt"}, as_float32)
+    digests: dict[str, str] = {}
+    non_finite: list[str] = []
+    size, pending = len(header), 0
+    with path.open("wb", buffering=0) as file:
+        file.write(header)
+        for name in order:
+            digest, finite = hashlib.sha256(), True
+            for piece in _pieces(tensors[name], as_float32):
+                raw = piece.view(torch.uint8).numpy().data
+                file.write(raw)
+                digest.update(raw)
+                finite = finite and _is_finite(piece)
+                size, pending = size + len(raw), pending + len(raw)
+                if pending >= _RELAX_BYTES:
+                    relax()
+                    pending = 0
+            digests[name] = digest.hexdigest()
+            non_finite += [] if finite else [name]
         os.fsync(file.fileno())
-    return FileEntry(digest.hexdigest(), size)
+    return WrittenTensors(_combined(tensors, digests, as_float32), size, tuple(non_finite))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -84,19 +113,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping, it has only keys())
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The free strings in the header of a safetensors file."""
-    with safe_open(path, framework="pt", device="cpu") as file:
-        return dict(file.metadata() or {})
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a whole file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def widened(tensor: Tensor) -> Tensor:
+    """Floating-point tensors in float32; integers stay integers."""
+    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
 
 
 def non_finite(weights: Mapping[str, Tensor]) -> list[str]:
@@ -104,33 +123,45 @@ def non_finite(weights: Mapping[str, Tensor]) -> list[str]:
     return [name for name, tensor in weights.items() if not _is_finite(tensor)]
 
 
-def _pieces(tensors: Mapping[str, Tensor], order: list[str], metadata: Mapping[str, str]) -> Iterator[memoryview]:
+def _dtype(tensor: Tensor, as_float32: bool) -> torch.dtype:
+    return torch.float32 if as_float32 and tensor.is_floating_point() else tensor.dtype
+
+
+def _header(tensors: Mapping[str, Tensor], order: list[str], metadata: Mapping[str, str], as_float32: bool) -> bytes:
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
     for name in order:
-        tensor = tensors[name]
-        end = offset + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
+        dtype = _dtype(tensors[name], as_float32)
+        end = offset + tensors[name].numel() * dtype.itemsize
+        header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(tensors[name].shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    yield memoryview(len(text).to_bytes(8, "little") + text)
-    for name in order:
-        yield _bytes_of(tensors[name])
+    return len(text).to_bytes(8, "little") + text
+
+
+def _pieces(tensor: Tensor, as_float32: bool) -> Iterator[Tensor]:
+    """The values in row-major order, a few megabytes at a time, without a copy where they already lie so."""
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    if flat.numel() == 0:
+        return
+    for piece in flat.split(_PIECE):
+        yield widened(piece) if as_float32 else piece
 
 
 def _tensor_digest(tensor: Tensor) -> str:
-    return hashlib.sha256(_bytes_of(tensor)).hexdigest()
+    digest = hashlib.sha256()
+    for piece in _pieces(tensor, as_float32=False):
+        digest.update(piece.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
-    """The values in row-major order, little-endian; without a copy where they already lie so."""
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data
+def _combined(tensors: Mapping[str, Tensor], digests: Mapping[str, str], as_float32: bool) -> str:
+    lines = [
+        [name, DTYPE_NAMES[_dtype(tensors[name], as_float32)], list(tensors[name].shape), digests[name]]
+        for name in sorted(tensors)
+    ]
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 
 def _is_finite(tensor: Tensor) -> bool:
@@ -143,12 +174,11 @@ def _is_finite(tensor: Tensor) -> bool:
 
 __all__ = [
     "DTYPE_NAMES",
-    "FileEntry",
     "SafetensorError",
-    "hash_file",
+    "WrittenTensors",
     "non_finite",
-    "read_metadata",
     "read_tensors",
     "weights_hash",
+    "widened",
     "write_tensors",
 ]

@@ -1,85 +1,61 @@
-"""Foreign files: from bytes to weights, step and optimizer, without running anything that a file names.
+"""Foreign files and folders: from bytes to weights, step and optimizer, without running anything that they name.
 
-`open_source` looks, `read_file` reads. The first container that recognises the bytes and the first layout that
-recognises the object win; the file's name plays no part.
+`read_checkpoint` reads, `take_apart` finds the training state in what was read, `scan` compares every checksum. The
+first container or folder format that recognises the bytes and the first layout that recognises the object win; names
+of files play no part.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
-
-from orchestrator.checkpoint.formats.base import HEAD, Contents, Extracted, SourceFile, refuse
-from orchestrator.checkpoint.formats.containers import CONTAINERS
-from orchestrator.checkpoint.formats.containers.not_checkpoint import refuse_file
+from orchestrator.checkpoint.formats.base import Contents, Extracted, Part, SourceFile, no_weights, refuse
+from orchestrator.checkpoint.formats.blob import Blob
+from orchestrator.checkpoint.formats.containers import read_source
+from orchestrator.checkpoint.formats.folders import read_folder
 from orchestrator.checkpoint.formats.layouts import LAYOUTS
+from orchestrator.checkpoint.formats.layouts.values import describe, is_tensor
+from orchestrator.checkpoint.formats.scan import Identity, scan
 from orchestrator.errors import CheckpointError, RefusalReason
 
-_LOOKS_LIKE_WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
-
-def open_source(path: str | Path) -> SourceFile:
-    """Look at the beginning of a file.
+def read_checkpoint(path: Path) -> Contents:
+    """Read a file or folder; tensors look into it and are not touched yet.
 
     Raises:
-        CheckpointError: `missing`, or `not_a_checkpoint` for a directory.
+        CheckpointError: it is refused; `reason` says why.
     """
-    where = Path(path)
-    if not where.exists():
+    if not path.exists():
         raise CheckpointError(
-            f"there is no file {where}", reason=RefusalReason.MISSING, path=str(where), hint="check the path"
+            f"there is no file {path}", reason=RefusalReason.MISSING, path=str(path), hint="check the path"
         )
-    if where.is_dir():
-        raise _refuse_directory(where)
-    with where.open("rb") as file:
-        return SourceFile(where, where.stat().st_size, file.read(HEAD))
+    try:
+        if path.is_dir():
+            return read_folder(path)
+        return read_source(SourceFile(path, Blob.of_file(path)))
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or error}"
+        raise refuse(path, RefusalReason.MISSING, what, "check its permissions and the disk") from error
 
 
-def read_file(source: SourceFile) -> tuple[Contents, Extracted]:
-    """Read a file and take it apart.
+def take_apart(path: Path, contents: Contents, weights: str = "raw") -> Extracted:
+    """Find the training state in what was read.
+
+    Args:
+        path: for messages.
+        contents: what was read.
+        weights: `raw` or `ema`.
 
     Raises:
-        CheckpointError: the file is refused; `reason` says why.
+        CheckpointError: `no_weights`, `unsafe` or `not_a_checkpoint`.
     """
-    for container in CONTAINERS:
-        if container.detect(source):
-            contents = container.read(source)
-            return contents, _take_apart(source, contents)
-    raise refuse_file(source)
-
-
-def _take_apart(source: SourceFile, contents: Contents) -> Extracted:
     for layout in LAYOUTS:
         if layout.detect(contents):
             return layout.extract(contents)
-    if isinstance(contents.data, Tensor):
-        what = f"is not a checkpoint: it holds one tensor of shape {list(contents.data.shape)}, like a cached mel"
-        raise refuse(source, RefusalReason.NOT_A_CHECKPOINT, what, "give the file with the model's weights")
-    raise refuse(
-        source,
-        RefusalReason.NO_WEIGHTS,
-        f"holds no model weights, but {_describe(contents.data)}",
-        "known are a `state_dict` entry and a bare dict of tensors",
-    )
+    if is_tensor(contents.data):
+        what = f"is not a checkpoint: it holds {describe(contents.data)}, like a cached mel"
+        raise refuse(path, RefusalReason.NOT_A_CHECKPOINT, what, "give the file with the model's weights")
+    raise no_weights(path, describe(contents.data), contents.placeholders)
 
 
-def _describe(data: object) -> str:
-    if isinstance(data, dict):
-        keys = ", ".join(str(key)[:40] for key in list(data)[:6])
-        return f"a dict with {keys}" if keys else "an empty dict"
-    return f"a {type(data).__name__}"
-
-
-def _refuse_directory(where: Path) -> CheckpointError:
-    inside = sorted(item.name for item in where.iterdir() if item.suffix in _LOOKS_LIKE_WEIGHTS)
-    hint = f"give one of its files: {', '.join(inside[:4])}" if inside else "give the file with the weights"
-    return CheckpointError(
-        f"{where.name} is a directory, but not a normalized checkpoint",
-        reason=RefusalReason.NOT_A_CHECKPOINT,
-        path=str(where),
-        hint=hint,
-    )
-
-
-__all__ = ["Contents", "Extracted", "SourceFile", "open_source", "read_file"]
+__all__ = ["Contents", "Extracted", "Identity", "Part", "SourceFile", "read_checkpoint", "scan", "take_apart"]

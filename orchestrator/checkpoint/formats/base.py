@@ -1,7 +1,8 @@
-"""What containers and layouts agree on.
+"""What containers, folders and layouts agree on.
 
-A *container* turns the bytes of a file into one Python object without running anything that the file names; a *layout*
-finds weights, step and optimizer in that object. Both are chosen by content, in a fixed order, never by the extension.
+A *container* turns the bytes of one file into one Python object without running anything that the file names; a
+*folder* format does the same for a directory; a *layout* finds weights, step and optimizer in that object. All are
+chosen by content, in a fixed order, never by the extension.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from orchestrator.checkpoint.state import AnyModelConfig, Decision, Json
+from orchestrator.checkpoint.formats.blob import Blob
+from orchestrator.checkpoint.formats.pickles import runs_code
+from orchestrator.checkpoint.state import AnyModelConfig, Best, Decision, Json
 from orchestrator.errors import CheckpointError, RefusalReason
-
-HEAD = 4096
-"""Bytes from the beginning of a file that detectors look at."""
 
 
 @dataclass(frozen=True)
@@ -25,25 +25,75 @@ class SourceFile:
     """A file before it is known what it is."""
 
     path: Path
-    """Where it is."""
+    """Where it is, or the archive that it is in."""
+    blob: Blob
+    """Its bytes."""
+    depth: int = 0
+    """How many archives it was unpacked from."""
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return self.blob.size
+
+    @property
+    def head(self) -> bytes:
+        """Its first bytes."""
+        return self.blob.head
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.blob.name
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stretch of a file whose checksum was recorded."""
+
+    name: str
+    """For messages."""
+    start: int
+    """Its first byte."""
     size: int
-    """Its length in bytes."""
-    head: bytes
-    """Its first bytes, at most `HEAD`."""
+    """Its length."""
+    crc: int
+    """CRC-32 of its bytes."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the files that a checkpoint was read from."""
+
+    blob: Blob
+    """Its bytes; the name is relative to the checkpoint."""
+    records: tuple[Record, ...] = ()
+    """Checksums that were not compared yet, in the order of their places."""
+    outer: bool = True
+    """Whether it is a file that a person holds; otherwise it was unpacked from one."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a container held."""
+    """What a container or a folder held."""
 
     container: str
-    """Name of the container."""
+    """Name of the kind, e.g. `torch-zip`."""
     data: Any
-    """The object: for the formats that are known, nested dicts, lists, numbers and tensors."""
+    """The object: nested dicts, lists, numbers, tensors that look into the parts, and `Inert` objects."""
+    parts: tuple[Part, ...]
+    """The files that it came from."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Free strings beside the tensors (safetensors only)."""
-    allowed_classes: tuple[str, ...] = ()
-    """Classes that the file names beside tensors; inert stand-ins took their place."""
+    placeholders: tuple[str, ...] = ()
+    """Names that stayed inert, dangerous ones first."""
+    notes: tuple[Decision, ...] = ()
+    """What reading had to settle."""
+
+    def release(self) -> None:
+        """Give back the memory of what was read so far; tensors read it again when they are used."""
+        for part in self.parts:
+            part.blob.release()
 
 
 @dataclass(frozen=True)
@@ -55,6 +105,18 @@ class Container:
     detect: Callable[[SourceFile], bool]
     """Whether a file is of this kind."""
     read: Callable[[SourceFile], Contents]
+    """Read it, or raise a CheckpointError that says why not."""
+
+
+@dataclass(frozen=True)
+class FolderFormat:
+    """A kind of directory."""
+
+    name: str
+    """As it is reported, e.g. `accelerate`."""
+    detect: Callable[[Path], bool]
+    """Whether a directory is of this kind, by the files in it."""
+    read: Callable[[Path], Contents]
     """Read it, or raise a CheckpointError that says why not."""
 
 
@@ -72,8 +134,14 @@ class Extracted:
     """Epochs done; none when the file does not say."""
     history: list[dict[str, Json]] = field(default_factory=list)
     """Past figures, one row per step."""
+    best: Best | None = None
+    """The best validation so far."""
     optimizer: Mapping[str, Any] | None = None
     """The state dict of a torch optimizer, numbered parameters and all."""
+    schedule: dict[str, Json] | None = None
+    """The state of a learning-rate schedule, as plain data."""
+    scaler: dict[str, Json] | None = None
+    """The state of a gradient scaler, as plain data."""
     model_config: AnyModelConfig | None = None
     """The network, where the file itself describes it."""
     decisions: tuple[Decision, ...] = ()
@@ -94,9 +162,27 @@ class Layout:
     """Take it apart."""
 
 
-def refuse(source: SourceFile, reason: RefusalReason, what: str, hint: str) -> CheckpointError:
-    """The error for a file that is not read; `what` goes on after the file name."""
-    return CheckpointError(f"{source.path.name} {what}", reason=reason, path=str(source.path), hint=hint)
+def refuse(source: SourceFile | Path, reason: RefusalReason, what: str, hint: str) -> CheckpointError:
+    """The error for a file or folder that is not read; `what` goes on after its name."""
+    path = source if isinstance(source, Path) else source.path
+    name = source.name if isinstance(source, Path) else source.blob.name
+    return CheckpointError(f"{name} {what}", reason=reason, path=str(path), hint=hint)
+
+
+def damaged(source: SourceFile | Path, how: str) -> CheckpointError:
+    """The refusal of a file that is cut short or changed."""
+    return refuse(source, RefusalReason.CORRUPT, f"is damaged: {how}", "download or copy it again and compare sizes")
+
+
+def no_weights(source: SourceFile | Path, holds: str, placeholders: tuple[str, ...]) -> CheckpointError:
+    """The refusal of what has no weights: as unsafe, when all that it holds would run code."""
+    dangerous = [name for name in placeholders if runs_code(name)]
+    if dangerous:
+        what = f"holds no model weights, but code that a careless reader would run: {', '.join(dangerous[:8])}"
+        hint = "delete it and ask where it came from: it is made to attack whoever loads it; nothing of it was run"
+        return refuse(source, RefusalReason.UNSAFE, what, hint)
+    hint = "known are a `state_dict` entry, many other names for it, a bare dict of tensors, and whole modules"
+    return refuse(source, RefusalReason.NO_WEIGHTS, f"holds no model weights, but {holds}", hint)
 
 
 def readable_size(count: int) -> str:

@@ -13,10 +13,8 @@ from orchestrator.errors import CheckpointError, RefusalReason
 
 _DOWNLOAD_AGAIN = "open the address in a browser, or download with the site's own tool, signed in where it asks for it"
 _BINARY_KINDS = (
-    (b"\x1f\x8b", 0, "a gzip archive", "unpack it; the checkpoint may be inside"),
     (b"7z\xbc\xaf\x27\x1c", 0, "a 7-Zip archive", "unpack it; the checkpoint may be inside"),
     (b"Rar!", 0, "a RAR archive", "unpack it; the checkpoint may be inside"),
-    (b"ustar", 257, "a tar archive", "unpack it; the checkpoint may be inside"),
     (b"ftyp", 4, "an MP4 or MOV video", "give the model file; videos go to `prepare`"),
     (b"\x1aE\xdf\xa3", 0, "a Matroska or WebM video", "give the model file; videos go to `prepare`"),
     (b"RIFF", 0, "a WAV or AVI file", "give the model file; videos go to `prepare`"),

@@ -1,60 +1,109 @@
 """safetensors files: a length, a JSON header with names, types, shapes and places, then the bytes.
 
-They hold no code. The header tells the exact size that the file must have, so a short download is told to the byte.
+They hold no code. The header tells the exact size that the file must have, so a short download is told to the byte;
+tensors that overlap, leave gaps or disagree with their shapes are refused, as the format's own reader does.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
-from orchestrator.checkpoint.formats.base import Container, Contents, SourceFile, readable_size
-from orchestrator.checkpoint.formats.torch_safe import damaged
-from orchestrator.checkpoint.tensors import SafetensorError, read_metadata, read_tensors
+import torch
+from torch import Tensor
+
+from orchestrator.checkpoint.formats.base import Container, Contents, Part, SourceFile, damaged, readable_size, refuse
+from orchestrator.checkpoint.formats.pickles import Storage, aligned
+from orchestrator.checkpoint.tensors import DTYPE_NAMES
+from orchestrator.errors import RefusalReason
 
 _LENGTH = 8
 _MOST_HEADER = 100_000_000
+_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
 def detect(source: SourceFile) -> bool:
     """Whether a plausible header length is followed by a JSON object."""
-    return _LENGTH + 2 <= _header_length(source) + _LENGTH <= _MOST_HEADER and source.head[_LENGTH : _LENGTH + 2] in (
-        b'{"',
-        b"{}",
-    )
+    length = int.from_bytes(source.head[:_LENGTH], "little")
+    return 2 <= length <= _MOST_HEADER and source.head[_LENGTH : _LENGTH + 1] == b"{"
 
 
 def read(source: SourceFile) -> Contents:
-    """Compare the sizes, then map the tensors."""
-    end = _expected_size(source)
-    if source.size != end:
-        relation = "are missing" if source.size < end else "too many are there"
-        amount = readable_size(abs(end - source.size))
-        raise damaged(source, f"it has {source.size:,} bytes, but its header describes {end:,}: {amount} {relation}")
-    try:
-        return Contents(SAFETENSORS.name, read_tensors(source.path), read_metadata(source.path))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise damaged(source, str(error)) from error
+    """Compare the sizes; the tensors look into the file."""
+    length = int.from_bytes(source.head[:_LENGTH], "little")
+    header = _header(source, length)
+    metadata = header.pop("__metadata__", None) or {}
+    start = _LENGTH + length
+    spans = {name: _span(source, name, entry) for name, entry in header.items()}
+    _check_spans(source, sorted(spans.values()), start)
+    tensors = {name: _tensor(source, header[name], start + begin, start + end) for name, (begin, end) in spans.items()}
+    strings = {key: text for key, text in metadata.items() if isinstance(text, str)} if _is_dict(metadata) else {}
+    return Contents(SAFETENSORS.name, tensors, (Part(source.blob),), metadata=strings)
 
 
 SAFETENSORS = Container("safetensors", detect, read)
 
 
-def _header_length(source: SourceFile) -> int:
-    return int.from_bytes(source.head[:_LENGTH], "little")
-
-
-def _expected_size(source: SourceFile) -> int:
-    length = _header_length(source)
-    if source.size < _LENGTH + length:
+def _header(source: SourceFile, length: int) -> dict[str, Any]:
+    if _LENGTH + length > source.size:
         missing = readable_size(_LENGTH + length - source.size)
-        raise damaged(source, f"it ends inside its header; {missing} of the header and all tensors are missing")
-    with source.path.open("rb") as file:
-        file.seek(_LENGTH)
-        text = file.read(length)
+        raise damaged(source, f"its header is cut short: at least {missing} are missing")
     try:
-        header: dict[str, Any] = json.loads(text)
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        return _LENGTH + length + max(ends, default=0)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged(source, "its header is no valid JSON") from error
+        header = json.loads(bytes(source.blob.view[_LENGTH : _LENGTH + length]), object_pairs_hook=_no_repeats)
+    except (ValueError, RecursionError) as error:
+        raise damaged(source, f"its header cannot be read: {str(error)[:120]}") from error
+    if not _is_dict(header):
+        raise damaged(source, "its header is no JSON object")
+    return dict(header)
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands in it twice")
+    return found
+
+
+def _span(source: SourceFile, name: str, entry: Any) -> tuple[int, int]:
+    """Where the bytes of a tensor lie, after the header."""
+    shape, span = (entry.get("shape"), entry.get("data_offsets")) if _is_dict(entry) else (None, None)
+    if not _are_counts(shape) or not _are_counts(span) or len(span) != 2 or span[0] > span[1]:
+        raise damaged(source, f"its header describes `{name[:80]}` wrongly")
+    dtype = _DTYPES.get(str(entry.get("dtype")))
+    if dtype is None:
+        what = f"holds `{name[:80]}` as {str(entry.get('dtype'))[:20]}, a type that is not read"
+        raise refuse(source, RefusalReason.UNSUPPORTED, what, "save it as float32, float16 or bfloat16")
+    if span[1] - span[0] != math.prod(shape) * dtype.itemsize:
+        raise damaged(source, f"its header gives `{name[:80]}` another size than its shape {shape[:8]} has")
+    return span[0], span[1]
+
+
+def _check_spans(source: SourceFile, spans: list[tuple[int, int]], start: int) -> None:
+    at = 0
+    for begin, end in spans:
+        if begin != at:
+            raise damaged(source, "its tensors overlap or leave gaps")
+        at = end
+    if source.size != start + at:
+        relation = "are missing" if source.size < start + at else "too many are there"
+        amount = readable_size(abs(start + at - source.size))
+        raise damaged(
+            source, f"it has {source.size:,} bytes, but its header describes {start + at:,}: {amount} {relation}"
+        )
+
+
+def _tensor(source: SourceFile, entry: dict[str, Any], begin: int, end: int) -> Tensor:
+    dtype = _DTYPES[entry["dtype"]]
+    shape = entry["shape"]
+    if begin == end:
+        return torch.empty(shape, dtype=dtype)
+    return Storage(aligned(source.blob.view[begin:end], dtype), dtype).flat().reshape(shape)
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= 64 and all(type(n) is int and 0 <= n < 1 << 62 for n in value)

@@ -1,134 +1,142 @@
-"""The zip files of `torch.save` (torch 1.6 and later).
+"""The zip files of `torch.save` (torch 1.6 and later) and of TorchScript.
 
-One folder in the zip with `data.pkl` (the object), `data/0`, `data/1`, ... (the tensors' bytes) and small notes.
-Promises: every record is read once and compared with its CRC, which torch does not do; a CRC of 0 means that torch was
-told not to record it; a zip that unpacks to much more than its size is refused.
+A `data.pkl` (the object) and `data/0`, `data/1`, ... (the tensors' bytes), in one folder of the zip or at its top; a
+TorchScript program has `constants.pkl` and `code/` beside them, of which nothing is read. Promises: the object is read
+by the inert reader, tensors look into the file; every record is compared with its CRC, which torch itself never does.
 """
 
 from __future__ import annotations
 
 import io
-import struct
-import zipfile
-import zlib
-from typing import BinaryIO
+from typing import Any
 
-from orchestrator.checkpoint.formats.base import Container, Contents, SourceFile, readable_size, refuse
-from orchestrator.checkpoint.formats.pickle_scan import beside_weights, foreign, named_globals, tensor_bytes
-from orchestrator.checkpoint.formats.torch_safe import damaged, load_tensors_only, unsafe
+from orchestrator.checkpoint.formats.base import (
+    Container,
+    Contents,
+    Part,
+    Record,
+    SourceFile,
+    damaged,
+    readable_size,
+    refuse,
+)
+from orchestrator.checkpoint.formats.containers.storages import load_storage
+from orchestrator.checkpoint.formats.containers.zips import MAGIC, Entry, check_entries, entries_of, unpack, verified
+from orchestrator.checkpoint.formats.pickles import (
+    BrokenPickle,
+    Storage,
+    aligned,
+    read,
+    references,
+    report_names,
+    storage_dtype,
+)
 from orchestrator.errors import RefusalReason
 
-_MAGIC = b"PK\x03\x04"
-# what `zipfile` raises on damaged archives; NotImplementedError (a RuntimeError) for methods it does not know
-_ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError, IndexError, OverflowError
-)  # fmt: skip
-_LOCAL_HEADER = 30
-_CHUNK = 1 << 22
 _MOST_PICKLE = 256 << 20
-_SMALL = 64 << 20
-_MOST_GROWTH = 8
+_LOCAL_HEADER = 30
 
 
 def detect(source: SourceFile) -> bool:
-    """Whether the file begins like a zip."""
-    return source.head.startswith(_MAGIC)
+    """Whether it is a zip with a `data.pkl`, or begins like one and has lost its end."""
+    entries = entries_of(source)
+    if entries is None:
+        return source.head.startswith(MAGIC)
+    return any(_is_pickle(entry.name) for entry in entries)
 
 
-def read(source: SourceFile) -> Contents:
-    """Check every record, look at what the pickle names, then load tensors only."""
-    with _open(source) as archive:
-        pickle = archive.getinfo(_pickle_name(source, archive))
-        _check_size(source, archive)
-        _check_records(source, archive)
-        names = _globals(source, _without_checksum(source, pickle) if pickle.CRC == 0 else archive.read(pickle))
-    if foreign(names):
-        raise unsafe(source, foreign(names))
-    data = load_tensors_only(source, mmap=True)
-    return Contents(TORCH_ZIP.name, data, allowed_classes=beside_weights(names))
-
-
-TORCH_ZIP = Container("torch-zip", detect, read)
-
-
-def _open(source: SourceFile) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(source.path)
-    except _ZIP_ERRORS as error:
+def read_zip(source: SourceFile) -> Contents:
+    """Read the object; its tensors look into the file."""
+    entries = entries_of(source)
+    if entries is None:
         what = "it begins like a torch file, but the table of contents at its end is missing or broken"
-        raise damaged(source, f"{what}; {_how_much_is_here(source)}") from error
+        raise damaged(source, f"{what}; {_how_much_is_here(source)}")
+    check_entries(source, entries)
+    archive = _Archive(source, entries)
+    names: set[str] = set()
+    pickled = verified(source, archive.pickle)
+    if len(pickled) > _MOST_PICKLE:
+        raise damaged(source, f"its data.pkl has {readable_size(len(pickled))}")
+    try:
+        data = read(io.BytesIO(pickled), names, archive.storage, load_storage)
+    except BrokenPickle as error:
+        raise damaged(source, f"its data.pkl is no whole pickle ({error})") from error
+    records = tuple(sorted(archive.records.values(), key=lambda record: record.start))
+    kind = "torchscript" if archive.is_script else TORCH_ZIP.name
+    return Contents(kind, data, (Part(source.blob, records),), placeholders=report_names(names))
+
+
+TORCH_ZIP = Container("torch-zip", detect, read_zip)
+
+
+class _Archive:
+    """The entries by name, and the storages that were asked for."""
+
+    def __init__(self, source: SourceFile, entries: list[Entry]) -> None:
+        self.source = source
+        self.entries = {entry.name: entry for entry in entries}
+        self.pickle = self._the_pickle()
+        self.root = self.pickle.name.removesuffix("data.pkl")
+        self.is_script = f"{self.root}constants.pkl" in self.entries
+        self.records: dict[str, Record] = {}
+        self.views: dict[str, memoryview] = {}
+        self._require_little_endian()
+
+    def storage(self, reference: Any) -> Storage:
+        """What a reference in the object stands for: ("storage", type, key, location, count)."""
+        if not isinstance(reference, tuple) or len(reference) < 5 or reference[0] != "storage":
+            raise BrokenPickle("a reference is not to a storage")
+        _, kind, key, _, count = reference[:5]
+        dtype = storage_dtype(kind)
+        if not isinstance(key, str) or not isinstance(count, int):
+            raise BrokenPickle("a reference to a storage has no key or no size")
+        if key not in self.views:
+            self.views[key] = self._bytes(key)
+        if len(self.views[key]) < count * dtype.itemsize:
+            there = len(self.views[key])
+            raise damaged(self.source, f"storage {key} has {there} bytes, but should have {count * dtype.itemsize}")
+        return Storage(aligned(self.views[key], dtype), dtype)
+
+    def _bytes(self, key: str) -> memoryview:
+        name = f"{self.root}data/{key}"
+        if name not in self.entries:
+            raise damaged(self.source, f"its entry {name} is missing")
+        view, record = unpack(self.source, self.entries[name])
+        if record is not None:
+            self.records[name] = record
+        return view
+
+    def _the_pickle(self) -> Entry:
+        # torch looks names up without regard to case; a second spelling must not hide from anybody
+        pickles = [entry for name, entry in self.entries.items() if _is_pickle(name)]
+        if len(pickles) != 1:
+            raise damaged(self.source, f"it holds {len(pickles)} objects: {', '.join(e.name for e in pickles[:3])}")
+        return pickles[0]
+
+    def _require_little_endian(self) -> None:
+        entry = self.entries.get(f"{self.root}byteorder")
+        if entry is not None and bytes(verified(self.source, entry)) == b"big":
+            what = "was written on a big-endian machine"
+            raise refuse(self.source, RefusalReason.UNSUPPORTED, what, "save it again on the machine it came from")
+
+
+def _is_pickle(name: str) -> bool:
+    return name.lower().rpartition("/")[2] == "data.pkl" and name.count("/") <= 1
 
 
 def _how_much_is_here(source: SourceFile) -> str:
     """The object pickle comes first and tells the size of every tensor, so that it often outlives a cut."""
     here = f"{readable_size(source.size)} are here"
-    with source.path.open("rb") as file:
-        if not _skip_local_header(file).endswith(b"data.pkl"):
-            return here
-        try:
-            expected = tensor_bytes(file)
-        except ValueError:
-            return here
+    name_length, extra_length = (int.from_bytes(source.head[at : at + 2], "little") for at in (26, 28))
+    start = _LOCAL_HEADER + name_length
+    if not source.head[_LOCAL_HEADER:start].endswith(b"data.pkl"):
+        return here
+    try:
+        found = references(source.blob.open(start + extra_length))
+        sizes = {str(key): storage_dtype(kind).itemsize * int(count) for _, kind, key, _, count in found}
+    except (BrokenPickle, ValueError, TypeError):
+        return here
+    expected = sum(sizes.values())
     if expected <= source.size:
         return here
     return f"{here}, but its tensors alone have {readable_size(expected)}: the download or copy stopped early"
-
-
-def _pickle_name(source: SourceFile, archive: zipfile.ZipFile) -> str:
-    names = archive.namelist()
-    # torch looks names up without regard to case; a second spelling must not hide from the scan
-    pickles = [name for name in names if name.lower().endswith("/data.pkl") and name.count("/") == 1]
-    if any(name.endswith("/constants.pkl") for name in names):
-        what = "is a TorchScript program, which holds code"
-        hint = "export the weights where it was made: torch.save(module.state_dict(), file)"
-        raise refuse(source, RefusalReason.UNSUPPORTED, what, hint)
-    if len(pickles) != 1:
-        listed = ", ".join(names[:3]) or "nothing"
-        what = f"is a zip archive, but not one of torch: it holds {listed}"
-        raise refuse(source, RefusalReason.NOT_A_CHECKPOINT, what, "unpack it; the checkpoint may be inside")
-    return pickles[0]
-
-
-def _check_size(source: SourceFile, archive: zipfile.ZipFile) -> None:
-    """torch stores records as they are; a zip that grows a lot is made to fill the memory."""
-    unpacked = sum(info.file_size for info in archive.infolist())
-    if unpacked > max(_SMALL, _MOST_GROWTH * source.size):
-        raise damaged(source, f"it claims to unpack {readable_size(source.size)} to {readable_size(unpacked)}")
-
-
-def _check_records(source: SourceFile, archive: zipfile.ZipFile) -> None:
-    for info in archive.infolist():
-        if info.CRC == 0 and info.file_size:  # not recorded
-            continue
-        try:
-            with archive.open(info) as record:
-                while record.read(_CHUNK):
-                    pass
-        except _ZIP_ERRORS as error:
-            raise damaged(source, f"record {info.filename} does not match its checksum or is cut short") from error
-
-
-def _without_checksum(source: SourceFile, info: zipfile.ZipInfo) -> bytes:
-    """A record whose CRC was not recorded, which `zipfile` takes for a wrong one; torch stores records as they are."""
-    with source.path.open("rb") as file:
-        file.seek(info.header_offset)
-        _skip_local_header(file)
-        return file.read(info.file_size)
-
-
-def _skip_local_header(file: BinaryIO) -> bytes:
-    """Go to where a record's data begins. Returns the record's name."""
-    header = file.read(_LOCAL_HEADER).ljust(_LOCAL_HEADER, b"\0")
-    name_length, extra_length = struct.unpack("<HH", header[-4:])
-    name = file.read(name_length)
-    file.seek(extra_length, io.SEEK_CUR)
-    return name
-
-
-def _globals(source: SourceFile, pickled: bytes) -> list[str]:
-    if len(pickled) > _MOST_PICKLE:
-        raise damaged(source, f"its data.pkl has {readable_size(len(pickled))}")
-    try:
-        return named_globals(io.BytesIO(pickled))
-    except ValueError as error:
-        raise damaged(source, "its data.pkl is no whole pickle") from error

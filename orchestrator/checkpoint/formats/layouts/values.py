@@ -7,7 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
+from orchestrator.checkpoint.formats.pickles import Inert, NumpyArray, OddTensor
 from orchestrator.checkpoint.state import Decision, DecisionSource, Json
+
+
+def is_tensor(value: object) -> bool:
+    """Whether `value` is a tensor or an array of numbers, of whatever kind."""
+    return isinstance(value, (Tensor, OddTensor)) or (isinstance(value, NumpyArray) and value.tensor() is not None)
 
 
 def is_tensor_dict(value: object) -> bool:
@@ -15,8 +21,22 @@ def is_tensor_dict(value: object) -> bool:
     return (
         isinstance(value, Mapping)
         and len(value) > 0
-        and all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
+        and all(isinstance(key, str) and is_tensor(item) for key, item in value.items())
     )
+
+
+def describe(value: object) -> str:
+    """What a value is, for a person."""
+    if isinstance(value, Mapping):
+        keys = ", ".join(str(key)[:40] for key in list(value)[:6])
+        return f"a dict with {keys}" if keys else "an empty dict"
+    if isinstance(value, Tensor):
+        return f"one tensor of shape {list(value.shape)}"
+    if isinstance(value, NumpyArray):
+        return "one array"
+    if isinstance(value, Inert):
+        return f"an object of {value.origin}"
+    return f"a {type(value).__name__}"
 
 
 def count(value: object) -> int | None:

@@ -1,0 +1,31 @@
+"""Plain pickles: `pickle.dump` of tensors or numpy arrays, without torch.save around them."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.checkpoint.formats.base import Container, Contents, Part, SourceFile, damaged
+from orchestrator.checkpoint.formats.containers.storages import load_storage
+from orchestrator.checkpoint.formats.pickles import BrokenPickle, read, report_names
+
+# protocols 0 and 1 have no header: a dict, a list, an object or a name that is called
+_TEXT_PICKLE = re.compile(rb"\(d|\(l|\}q|\]q|\(i[\w.]+\n|c[\w.]+\n[\w.]+\n")
+
+
+def detect(source: SourceFile) -> bool:
+    """Whether the file begins like a pickle of any protocol."""
+    head = source.head
+    return (head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")) or bool(_TEXT_PICKLE.match(head))
+
+
+def read_plain(source: SourceFile) -> Contents:
+    """Read the object."""
+    names: set[str] = set()
+    try:
+        data = read(source.blob.open(), names, None, load_storage)
+    except BrokenPickle as error:
+        raise damaged(source, f"it begins like a pickle, but is none ({error})") from error
+    return Contents(PLAIN_PICKLE.name, data, (Part(source.blob),), placeholders=report_names(names))
+
+
+PLAIN_PICKLE = Container("pickle", detect, read_plain)
