@@ -8,7 +8,7 @@ from functools import cache
 
 from tests.zoo.case import Case
 
-MODULES = ("files", "sharded", "deepspeed", "dcp", "wrappers", "averages", "layouts", "objects")
+MODULES = ("files", "sharded", "deepspeed", "dcp", "wrappers", "averages", "layouts", "objects", "libraries")
 """Each has a tuple `CASES`."""
 
 

@@ -190,22 +190,25 @@ def safetensors_file(metadata: Callable[[], dict[str, str] | None], name: str = 
     return build
 
 
-class _Scriptable(torch.nn.Module):
-    """A module that holds each tensor of a net under its name; scripts hold names and tensors in the same way."""
-
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        for name, tensor in weights.items():
-            *path, last = name.split(".")
-            module: torch.nn.Module = self
-            for part in path:
-                if part not in module._modules:
-                    module.add_module(part, torch.nn.Module())
-                module = module._modules[part]  # type: ignore[assignment]
-            module.register_parameter(last, torch.nn.Parameter(tensor.clone()))
+class Identity(torch.nn.Module):
+    """Gives back its input; parameters are added to it by name."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
+
+
+def parameter_tree(weights: Mapping[str, Tensor], root: type[torch.nn.Module] = Identity) -> torch.nn.Module:
+    """A module with these parameters at their names and no more, for formats that do not care what it computes."""
+    tree = root()
+    for name, tensor in weights.items():
+        *path, last = name.split(".")
+        module = tree
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, torch.nn.Module())
+            module = module.get_submodule(part)
+        module.register_parameter(last, torch.nn.Parameter(tensor.clone()))
+    return tree
 
 
 def torchscript(kind: str) -> Build:
@@ -215,7 +218,7 @@ def torchscript(kind: str) -> Build:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if kind == "script":
-                program = torch.jit.script(_Scriptable(stable_weights()))
+                program = torch.jit.script(parameter_tree(stable_weights()))
             else:
                 model = net_of(stable_weights())
                 shape = model.input_shape
