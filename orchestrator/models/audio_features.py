@@ -70,9 +70,9 @@ class Mfcc(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         emphasised = torch.cat([waveforms[:, :1], waveforms[:, 1:] - 0.97 * waveforms[:, :-1]], dim=1)
         power_BLF = torch.fft.rfft(_frames(emphasised), n=N_FFT).abs().square() / N_FFT
-        # made where they are used: as buffers the tables would be tensors of the net, which upstream's files do not have
+        # both tables are made here: as buffers they would be tensors of the net, which upstream's files do not have
         logs_BLM = (power_BLF @ _triangles().to(power_BLF) + _EPSILON).log()
-        cepstra_BLK = (logs_BLM.double() @ _liftered_dct().to(logs_BLM.device)).to(logs_BLM)
+        cepstra_BLK = logs_BLM @ _liftered_dct().to(power_BLF)
         energy_BL1 = (power_BLF.sum(dim=2, keepdim=True) + _EPSILON).log()
         return torch.cat([energy_BL1, cepstra_BLK[:, :, 1:]], dim=2).transpose(1, 2)
 

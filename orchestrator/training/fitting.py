@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from orchestrator.config.model import StableSyncNetConfig, Wav2LipSyncNetConfig, input_shape
+from orchestrator.config.model import AnyModelConfig, input_shape, training_problem
 from orchestrator.data.corpus import Corpus
 from orchestrator.errors import DataError
 
 
-def check_fits(corpus: Corpus, model: StableSyncNetConfig | Wav2LipSyncNetConfig) -> None:
-    """Refuse a corpus of another kind of picture. Another resolution of the same picture is resized, and fits.
+def check_fits(corpus: Corpus, model: AnyModelConfig) -> None:
+    """Refuse a corpus of another kind of picture or sound. Another resolution of the same picture is resized, and fits.
 
     Raises:
-        DataError: `latents` for a net that reads VAE latents, `wrong_crop` for whole faces against lower halves.
+        DataError: `latents` for a net that reads VAE latents, `features` for one that reads other audio than mel,
+            `wrong_crop` for whole faces against lower halves.
     """
-    if model.latent_space:
+    problem = training_problem(model)
+    if problem:
         raise DataError(
-            f"the network reads VAE latents, but {corpus.folder} holds pixels",
-            reason="latents",
+            f"{problem}, but {corpus.folder} holds pixels and 80-bin mel",
+            reason="latents" if model.latent_space else "features",
             path=str(corpus.folder),
-            hint="train one of the pixel networks; this version prepares no latents",
+            hint=_LATENTS_HINT if model.latent_space else _FEATURES_HINT,
         )
-    _, height, width = input_shape(model).frames
+    height, width = input_shape(model).frames[-2:]
     _, stored_height, stored_width = corpus.frame_shape
     if height * stored_width != width * stored_height:
         wanted = "lower halves" if model.lower_half else "whole faces"
@@ -31,3 +33,10 @@ def check_fits(corpus: Corpus, model: StableSyncNetConfig | Wav2LipSyncNetConfig
             path=str(corpus.folder),
             hint=f"prepare the videos again {'without' if model.lower_half else 'with'} --full-face",
         )
+
+
+_LATENTS_HINT = "train one of the pixel networks; this version prepares no latents"
+_FEATURES_HINT = (
+    "its embeddings can be computed (`load_model`), but it can be neither trained nor evaluated here; docs/models.md "
+    "lists the networks that can"
+)

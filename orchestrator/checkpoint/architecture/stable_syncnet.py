@@ -7,14 +7,19 @@ which alone settles the strides.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orchestrator.checkpoint.architecture.candidates import TOO_WIDE, Candidate, Shapes
 from orchestrator.checkpoint.architecture.shipped import SHIPPED, EncoderLayout, ShippedLayout
-from orchestrator.config.model import EncoderConfig, StableSyncNetConfig
+from orchestrator.checkpoint.state import Decision, DecisionSource
+from orchestrator.config.model import EncoderConfig, StableSyncNetConfig, model_problems
+from orchestrator.errors import CheckpointError, RefusalReason
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""Tensor shapes by name."""
+ANCHOR = "audio_encoder.conv_in.weight"
+"""In every net of the family."""
+GIVE_CONFIG = (
+    "give the model's configuration: `model_config=` with LatentSync's own YAML or this product's `model:` section"
+)
 
 _BLOCK = re.compile(r"down_blocks\.(\d{1,4})\.")
 
@@ -49,10 +54,38 @@ class Skeleton:
         )
 
 
-def read_skeletons(shapes: Shapes) -> tuple[Skeleton, Skeleton] | None:
-    """(audio, visual) encoder, or none when these are no StableSyncNet tensors."""
+def candidates(shapes: Shapes, path: str) -> list[Candidate]:
+    """The shipped layout of the same structure, or none when these are no StableSyncNet tensors.
+
+    Raises:
+        CheckpointError: `unknown_architecture`, with all that the weights tell, when there is no such layout.
+    """
     audio, visual = (read_skeleton(shapes, f"{name}_encoder.") for name in ("audio", "visual"))
-    return (audio, visual) if audio and visual else None
+    if not (audio and visual):
+        return []
+    layout = match(audio, visual)
+    if layout is None:
+        raise _refusal(
+            f"are a StableSyncNet of no shipped layout (audio encoder: {audio}; visual encoder: {visual}"
+            f"{_frames(visual.in_channels)}); weights do not tell the strides (`downsample_factors`), nor resolution",
+            path,
+        )
+    config = config_of(layout, audio, visual)
+    problems = model_problems(config)
+    if problems:
+        raise _refusal(f"look like StableSyncNet's {layout.name} layout, but cannot be one: {problems[0]}", path)
+    return [Candidate(config, f"stable_syncnet ({layout.name} layout)", _decisions(layout.name, config))]
+
+
+def _frames(channels: int) -> str:
+    """How many frames these channels may be."""
+    kinds = [f"{channels // n} {what}" for n, what in ((3, "pixel frames"), (4, "latent frames")) if channels % n == 0]
+    return f": {' or '.join(kinds)}" if kinds else ""
+
+
+def _refusal(what: str, path: str) -> CheckpointError:
+    reason = RefusalReason.UNKNOWN_ARCHITECTURE
+    return CheckpointError(f"the weights in {path} {what}", reason=reason, path=path, hint=GIVE_CONFIG)
 
 
 def read_skeleton(shapes: Shapes, prefix: str) -> Skeleton | None:
@@ -67,7 +100,7 @@ def read_skeleton(shapes: Shapes, prefix: str) -> Skeleton | None:
     attention: list[int] = []
     for i in blocks:
         conv2 = inner.get(f"down_blocks.{i}.conv2.weight", ())
-        if len(conv2) == 4:
+        if len(conv2) == 4 and conv2[0] < TOO_WIDE:
             channels.append(conv2[0])
             downsamples.append(f"down_blocks.{i}.downsample_conv.weight" in inner)
             attention.append(0)
@@ -104,3 +137,18 @@ def _encoder(layout: EncoderLayout, skeleton: Skeleton) -> EncoderConfig:
             "attn_blocks": layout.attention,
         }
     )
+
+
+def _decisions(layout: str, config: StableSyncNetConfig) -> tuple[Decision, ...]:
+    read_off = "channels, attention places and downsampling places were read off the weights"
+    assumed = f"weights do not tell this; it is that of LatentSync's {layout} layout, whose structure they have"
+    raw = config.model_dump(mode="json")
+    decisions = [Decision("model", DecisionSource.DERIVED, f"stable_syncnet ({layout})", read_off)]
+    for encoder in ("audio_encoder", "visual_encoder"):
+        factors = raw[encoder]["downsample_factors"]
+        decisions.append(Decision(f"model.{encoder}.downsample_factors", DecisionSource.DERIVED, factors, assumed))
+    for key in ("num_frames", "resolution", "lower_half", "latent_space"):
+        decisions.append(Decision(f"model.{key}", DecisionSource.DERIVED, raw[key], assumed))
+    no_dropout = "weights do not tell it; the shipped layouts have none"
+    decisions.append(Decision("model.dropout", DecisionSource.DEFAULT, 0.0, no_dropout))
+    return tuple(decisions)
