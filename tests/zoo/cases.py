@@ -8,7 +8,19 @@ from functools import cache
 
 from tests.zoo.case import Case
 
-MODULES = ("files", "sharded", "deepspeed", "dcp", "wrappers", "averages", "layouts", "objects", "libraries")
+MODULES = (
+    "files",
+    "sharded",
+    "deepspeed",
+    "dcp",
+    "wrappers",
+    "averages",
+    "layouts",
+    "objects",
+    "libraries",
+    "not_checkpoints",
+    "damaged",
+)
 """Each has a tuple `CASES`."""
 
 
