@@ -20,6 +20,7 @@ MODULES = (
     "libraries",
     "not_checkpoints",
     "damaged",
+    "hostile",
 )
 """Each has a tuple `CASES`."""
 

@@ -20,9 +20,7 @@ from tests.zoo.nets import stable_weights, trained
 from tests.zoo.sharded import BIN, SAFE, spoiled
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0d71" * 16 + b"\nsize 1605392874\n"
-_PAGE = (
-    b"<!DOCTYPE html>\n<html class=''>\n<head><meta charset='utf-8'/><title>%s</title></head><body>%s</body></html>\n"
-)
+_PAGE = b"<!DOCTYPE html>\n<html>\n<head><meta charset='utf-8'/><title>%s</title></head><body>%s</body></html>\n"
 _ACCESS_DENIED = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message>'
     b"<RequestId>9EXAMPLE</RequestId><HostId>abc=</HostId></Error>"
@@ -162,10 +160,7 @@ CASES: tuple[Bad, ...] = (
     Bad("a cached mel as npz", "not a checkpoint", bytes_file(_mel_npz, "mel.npz"), (_NOT, _NO_WEIGHTS), ("mel",)),
     *(Bad(name, "no weights in it", torch_file(make), reason, says) for name, (make, reason, says) in _OBJECTS.items()),
     Bad("empty safetensors", "no weights in it", bytes_file(_header_only), _NO_WEIGHTS),
-    *(
-        Bad(name, "folder without a checkpoint", build, reason, says)
-        for name, (build, reason, says) in _FOLDERS.items()
-    ),
+    *(Bad(name, "folder of other things", build, reason, says) for name, (build, reason, says) in _FOLDERS.items()),
     Bad(
         "an archive of two checkpoints",
         "not a checkpoint",
