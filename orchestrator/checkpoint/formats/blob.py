@@ -10,7 +10,8 @@ import io
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -62,20 +63,29 @@ class Blob:
         """Its first bytes, at most `HEAD`."""
         return bytes(self.view[:HEAD])
 
-    def open(self, start: int = 0) -> io.BufferedReader:
+    def open(self, start: int = 0) -> io.BufferedReader[Any]:
         """The bytes as a file."""
-        file = io.BufferedReader(_ViewFile(self.view))
+        file: io.BufferedReader[Any] = io.BufferedReader(_ViewFile(self.view))
         file.seek(start)
         return file
 
+    @contextmanager
+    def scattered(self) -> Iterator[None]:
+        """Small looks at many places: nothing beside them is read from disk meanwhile."""
+        self._advise("MADV_RANDOM")
+        try:
+            yield
+        finally:
+            self._advise("MADV_NORMAL")
+
     def release(self, start: int = 0, end: int | None = None) -> None:
         """Let go of the pages of a stretch that was read; the next look reads them again."""
-        if self._map is None or not hasattr(self._map, "madvise"):
-            return
         first = start - start % mmap.PAGESIZE
-        length = min(end or self.size, self.size) - first
-        if length > 0:
-            self._map.madvise(mmap.MADV_DONTNEED, first, length)
+        self._advise("MADV_DONTNEED", first, min(end or self.size, self.size) - first)
+
+    def _advise(self, what: str, *stretch: int) -> None:
+        if self._map is not None and hasattr(mmap, what) and stretch[1:] != (0,):
+            self._map.madvise(getattr(mmap, what), *stretch)
 
 
 class _ViewFile(io.RawIOBase):

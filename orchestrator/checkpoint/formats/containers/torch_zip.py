@@ -58,7 +58,8 @@ def read_zip(source: SourceFile) -> Contents:
     if len(pickled) > _MOST_PICKLE:
         raise damaged(source, f"its data.pkl has {readable_size(len(pickled))}")
     try:
-        data = read(io.BytesIO(pickled), names, archive.storage, load_storage)
+        with source.blob.scattered():  # each storage has a header of its own
+            data = read(io.BytesIO(pickled), names, archive.storage, load_storage)
     except BrokenPickle as error:
         raise damaged(source, f"its data.pkl is no whole pickle ({error})") from error
     records = tuple(sorted(archive.records.values(), key=lambda record: record.start))

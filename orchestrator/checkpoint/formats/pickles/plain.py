@@ -32,7 +32,7 @@ def _dict(*args: Any) -> Any:
         return dict(pairs)
     if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
         return NotImplemented
-    return {key: value for key, value in pairs}
+    return dict(pairs)
 
 
 def _items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
