@@ -6,7 +6,7 @@ weights and input.
 
 from orchestrator.models.base import SyncNet
 from orchestrator.models.losses import CHANCE_LOSS, bce_of_cosines, cosine_bce, cosine_similarity
-from orchestrator.models.registry import FAMILIES, build_meta, build_model
+from orchestrator.models.registry import FAMILIES, build_meta, build_model, skeleton
 
 __all__ = [
     "CHANCE_LOSS",
@@ -17,4 +17,5 @@ __all__ = [
     "build_model",
     "cosine_bce",
     "cosine_similarity",
+    "skeleton",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 from orchestrator.config.model import AnyModelConfig, model_problems
@@ -43,3 +45,13 @@ def build_meta(config: AnyModelConfig) -> SyncNet:
         raise ConfigError(problems, source="the model")
     with torch.device("meta"):
         return FAMILIES[config.name](config)
+
+
+@lru_cache(maxsize=32)
+def skeleton(config: AnyModelConfig) -> SyncNet:
+    """`build_meta(config)`, built once and shared: for looking at names, shapes and types only.
+
+    Raises:
+        ConfigError: as `build_model`.
+    """
+    return build_meta(config)

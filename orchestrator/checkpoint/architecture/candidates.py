@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from orchestrator.checkpoint.state import AnyModelConfig, Decision
-from orchestrator.models import build_meta
+from orchestrator.models import skeleton
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Tensor shapes by name."""
@@ -53,7 +53,7 @@ def difference(config: AnyModelConfig, shapes: Shapes) -> Difference:
     Raises:
         ConfigError: `config` is no working network.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in build_meta(config).state_dict().items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in skeleton(config).state_dict().items()}
     return Difference(
         missing=tuple(name for name in expected if name not in shapes),
         extra=tuple(name for name in shapes if name not in expected),
@@ -69,7 +69,7 @@ def type_difference(config: AnyModelConfig, weights: Mapping[str, Tensor]) -> st
     """Integers where the network has reals or the other way round; empty when there are none."""
     wrong = [
         f"`{name}` is {str(weights[name].dtype).removeprefix('torch.')}"
-        for name, tensor in build_meta(config).state_dict().items()
+        for name, tensor in skeleton(config).state_dict().items()
         if tensor.is_floating_point() != weights[name].is_floating_point()
     ]
     return listed("of another kind of number", wrong) if wrong else ""
