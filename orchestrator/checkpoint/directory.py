@@ -16,14 +16,10 @@ so the same input and options give the same hash everywhere.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +38,9 @@ from orchestrator.checkpoint.manifest import (
     parse_manifest,
 )
 from orchestrator.checkpoint.migrations import migrate
+from orchestrator.checkpoint.partials import disk_errors, partial_directory, publish, sync_folder
 from orchestrator.checkpoint.state import AnyModelConfig, Best, OptimizerState, Provenance, TrainState
+from orchestrator.checkpoint.storage import Location, fetched, is_whole, local_path, open_place
 from orchestrator.checkpoint.tensors import SafetensorError, read_tensors, weights_hash, write_tensors
 from orchestrator.config.model import ModelConfig
 from orchestrator.errors import CheckpointError, RefusalReason
@@ -74,10 +72,13 @@ def write_state(state: TrainState, directory: str | Path) -> Manifest:
     """Write `state` into an existing, empty directory, the manifest last, all of it flushed to disk.
 
     Raises:
-        CheckpointError: the directory holds something (`exists`), or the state holds something that is not plain data.
+        CheckpointError: the directory holds something (`exists`), the state holds something that is not plain data, or
+            the disk is full (`storage`).
     """
     state.plain()  # refused before anything is written
-    return write_documents(state, Path(directory), write_parts(state, Path(directory)))
+    folder = Path(directory)
+    with disk_errors(folder):
+        return write_documents(state, folder, write_parts(state, folder))
 
 
 def write_parts(
@@ -134,7 +135,7 @@ def write_documents(state: TrainState, folder: Path, parts: WrittenParts) -> Man
     content = _content(digests.get(WEIGHTS), digests.get(OPTIMIZER), digests.get(RNG), digests.get(HISTORY), plain)
     manifest = Manifest(content_digest(content), content, files)
     _write_json(folder / MANIFEST, manifest.to_dict())
-    _sync_folder(folder)
+    sync_folder(folder)
     return manifest
 
 
@@ -142,7 +143,8 @@ def save_state(state: TrainState, directory: str | Path) -> Manifest:
     """Write `state` as a new directory that appears whole or not at all.
 
     Raises:
-        CheckpointError: `directory` exists already and is not an empty directory (`exists`).
+        CheckpointError: `directory` exists already and is not an empty directory (`exists`), or the disk is full or
+            read-only (`storage`).
     """
     target = Path(directory)
     with partial_directory(target.parent, target.name) as partial:
@@ -151,99 +153,38 @@ def save_state(state: TrainState, directory: str | Path) -> Manifest:
     return manifest
 
 
-@contextlib.contextmanager
-def partial_directory(parent: Path, name: str) -> Iterator[Path]:
-    """A folder beside the place where a directory shall appear; it is gone afterwards, published or not."""
-    parent.mkdir(parents=True, exist_ok=True)
-    partial = parent / f".partial-{name[:16]}-{uuid.uuid4().hex}"
-    partial.mkdir()
-    try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def publish(partial: Path, target: Path) -> None:
-    """Give a whole directory its name, unless something has it: POSIX replaces an empty directory, not a full one.
-
-    Raises:
-        CheckpointError: `exists`.
-    """
-    try:
-        partial.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise
-        raise CheckpointError(
-            f"{target} exists already", reason=RefusalReason.EXISTS, path=str(target), hint="choose a new name"
-        ) from error
-    _sync_folder(target.parent)
-
-
-def read_state(directory: str | Path, *, verify: bool = True) -> TrainState:
+def read_state(directory: Location, *, verify: bool = True) -> TrainState:
     """Read a canonical directory of this or an earlier format version; large tensors are memory-mapped.
 
     Args:
-        directory: what `write_state` or `save_state` wrote.
+        directory: what `write_state` or `save_state` wrote, on this machine or, as a URI, in remote storage.
         verify: compare every file with its digest in the manifest; otherwise only the sizes.
 
     Raises:
-        CheckpointError: `missing`, `corrupt` (the damaged file is named) or `unsupported` (a newer version).
+        CheckpointError: `missing`, `corrupt` (the damaged file is named), `unsupported` (a newer version) or `storage`.
     """
-    folder = Path(directory)
-    manifest = read_manifest(folder)
-    for name, entry in manifest.files.items():
-        _check_size(folder / name, entry)
-    tensors = {name: _read(folder / name) for name in (WEIGHTS, OPTIMIZER, RNG) if name in manifest.files}
-    if verify:
-        for name, entry in manifest.files.items():
-            _check_digest(folder / name, entry, tensors.get(name, {}))
-    try:
-        raw = json.loads((folder / STATE).read_text("utf-8"))
-        report = json.loads((folder / REPORT).read_text("utf-8")) if REPORT in manifest.files else None
-        history = from_csv((folder / HISTORY).read_bytes()) if HISTORY in manifest.files else []
-        return _assemble(*migrate(manifest.version, {"history": history, **raw}, report), tensors)
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise _corrupt(folder / STATE, f"does not hold a training state: {error}") from error
+    with fetched(directory) as folder:
+        return _read_local(folder, verify)
 
 
-def read_manifest(directory: str | Path) -> Manifest:
-    """The manifest of a canonical directory.
+def read_manifest(directory: Location) -> Manifest:
+    """The manifest of a canonical directory, on this machine or in remote storage.
 
     Raises:
         CheckpointError: `missing` (no such directory), `corrupt` (no or a damaged manifest), `unsupported`.
     """
-    folder = Path(directory)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"there is no directory {folder}", reason=RefusalReason.MISSING, path=str(folder), hint="check the path"
-        )
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise _corrupt(path, "is missing: the checkpoint was not written or copied to its end")
-    return parse_manifest(path.read_bytes(), str(path))
+    with fetched(directory, only=()) as folder:
+        return _local_manifest(folder)
 
 
-def read_plain(directory: str | Path) -> dict[str, Any]:
+def read_plain(directory: Location) -> dict[str, Any]:
     """The plain data of a canonical directory (`state.json`), and its `history`, without reading any tensor.
 
     Raises:
-        CheckpointError: `missing` or `corrupt`.
+        CheckpointError: `missing`, `corrupt` or `storage`.
     """
-    folder = Path(directory)
-    manifest = read_manifest(folder)
-    for name in (STATE, HISTORY):
-        if name in manifest.files:
-            _check_size(folder / name, manifest.files[name])
-            _check_digest(folder / name, manifest.files[name], {})
-    try:
-        history = from_csv((folder / HISTORY).read_bytes()) if HISTORY in manifest.files else []
-        plain, _ = migrate(
-            manifest.version, {"history": history, **json.loads((folder / STATE).read_text("utf-8"))}, None
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise _corrupt(folder / STATE, f"does not hold a training state: {error}") from error
-    return plain
+    with fetched(directory, only=(STATE, HISTORY)) as folder:
+        return _read_local_plain(folder)
 
 
 def read_report(directory: str | Path) -> dict[str, Any]:
@@ -254,13 +195,16 @@ def read_report(directory: str | Path) -> dict[str, Any]:
         return {}
 
 
-def is_complete(directory: str | Path) -> bool:
+def is_complete(directory: Location) -> bool:
     """Whether the manifest is there and every file it names has its size. Reads no tensor."""
+    local = local_path(directory)
     try:
-        manifest = read_manifest(directory)
+        if local is None:
+            return is_whole(open_place(directory))
+        manifest = _local_manifest(local)
     except CheckpointError:
         return False
-    return all(_size(Path(directory) / name) == entry.size for name, entry in manifest.files.items())
+    return all(_size(local / name) == entry.size for name, entry in manifest.files.items())
 
 
 def is_canonical(directory: Path) -> bool:
@@ -318,14 +262,48 @@ def _write_bytes(path: Path, text: bytes) -> FileEntry:
     return FileEntry(hashlib.sha256(text).hexdigest(), len(text))
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the file system can."""
-    handle = os.open(folder, os.O_RDONLY)
+def _read_local(folder: Path, verify: bool) -> TrainState:
+    manifest = _local_manifest(folder)
+    for name, entry in manifest.files.items():
+        _check_size(folder / name, entry)
+    tensors = {name: _read(folder / name) for name in (WEIGHTS, OPTIMIZER, RNG) if name in manifest.files}
+    if verify:
+        for name, entry in manifest.files.items():
+            _check_digest(folder / name, entry, tensors.get(name, {}))
     try:
-        with contextlib.suppress(OSError):  # some network file systems refuse it for folders
-            os.fsync(handle)
-    finally:
-        os.close(handle)
+        raw = json.loads((folder / STATE).read_text("utf-8"))
+        report = json.loads((folder / REPORT).read_text("utf-8")) if REPORT in manifest.files else None
+        history = from_csv((folder / HISTORY).read_bytes()) if HISTORY in manifest.files else []
+        return _assemble(*migrate(manifest.version, {"history": history, **raw}, report), tensors)
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise _corrupt(folder / STATE, f"does not hold a training state: {error}") from error
+
+
+def _read_local_plain(folder: Path) -> dict[str, Any]:
+    manifest = _local_manifest(folder)
+    for name in (STATE, HISTORY):
+        if name in manifest.files:
+            _check_size(folder / name, manifest.files[name])
+            _check_digest(folder / name, manifest.files[name], {})
+    try:
+        history = from_csv((folder / HISTORY).read_bytes()) if HISTORY in manifest.files else []
+        plain, _ = migrate(
+            manifest.version, {"history": history, **json.loads((folder / STATE).read_text("utf-8"))}, None
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise _corrupt(folder / STATE, f"does not hold a training state: {error}") from error
+    return plain
+
+
+def _local_manifest(folder: Path) -> Manifest:
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"there is no directory {folder}", reason=RefusalReason.MISSING, path=str(folder), hint="check the path"
+        )
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise _corrupt(path, "is missing: the checkpoint was not written or copied to its end")
+    return parse_manifest(path.read_bytes(), str(path))
 
 
 def _check_size(path: Path, entry: FileEntry) -> None:

@@ -8,9 +8,8 @@ for its digest, finiteness, cast and copy, a few megabytes at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from orchestrator.checkpoint.formats import Identity, scan
 from orchestrator.checkpoint.formats.scan import size_of
 from orchestrator.checkpoint.report import CANONICAL, InspectReport, count_dtypes, count_parameters, parts
 from orchestrator.checkpoint.state import TrainState
+from orchestrator.checkpoint.storage import Location, fetched, join, local_path, open_place, redacted, upload
 from orchestrator.checkpoint.tensors import non_finite, widened
 from orchestrator.errors import CheckpointError, RefusalReason
 from orchestrator.models import SyncNet, build_meta
@@ -47,22 +47,24 @@ class NormalizedCheckpoint:
     """The result of `normalize`."""
 
     path: Path
-    """The canonical directory."""
+    """The canonical directory; one in remote storage as every function here takes it."""
     report: InspectReport
     """What was found and settled."""
     state_hash: str
     """Content hash of the state."""
     written: bool
     """Whether this call wrote it; otherwise it was there already."""
+    location: str = ""
+    """The same as text: a path, or a URI in remote storage."""
 
 
 def inspect(
-    path: str | Path, *, model_config: ModelOption = None, weights: str = "raw", deep: bool | None = None
+    path: Location, *, model_config: ModelOption = None, weights: str = "raw", deep: bool | None = None
 ) -> InspectReport:
     """Say what a checkpoint is and what `normalize` would make of it. Writes nothing.
 
     Args:
-        path: a file or folder in any readable format, or a canonical directory.
+        path: a file or folder in any readable format, or a canonical directory; also a URI of remote storage.
         model_config: the network, where weights alone do not tell it.
         weights: `raw`, or `ema` for the running average.
         deep: read every value too: checksums, the digest of the file, NaN and infinity. When left out, files up to
@@ -71,21 +73,13 @@ def inspect(
     Raises:
         CheckpointError: the file is refused; `reason` says why.
     """
-    where = Path(path)
-    if is_canonical(where):
-        return _canonical_report(where, read_state(where))
-    converted = convert(where, model_config, Options(weights=weights))
-    if deep is None:
-        deep = size_of(converted.contents.parts) <= _SMALL
-    if not deep:
-        return converted.report(None)
-    identity = scan(where, converted.contents.parts)
-    return _settled(converted).report(identity)
+    with fetched(path) as where:
+        return replace(_look(where, model_config, Options(weights=weights), deep), path=redacted(path))
 
 
 def normalize(
-    path: str | Path,
-    out: str | Path,
+    path: Location,
+    out: Location,
     *,
     model_config: ModelOption = None,
     dtype: str = "float32",
@@ -95,46 +89,49 @@ def normalize(
     """Turn a foreign checkpoint into a resumable state at `out/<content hash>`.
 
     Args:
-        path: a file or folder in any readable format; a canonical directory is verified and returned as it is.
-        out: folder of normalized checkpoints; made when missing.
+        path: a file or folder in any readable format; a canonical directory is verified and returned as it is. A URI
+            of remote storage is fetched first.
+        out: folder of normalized checkpoints; made when missing. In remote storage the manifest is written last.
         model_config: the network, where weights alone do not tell it.
         dtype: `float32` casts floating-point weights, `keep` leaves them.
         allow_non_finite: take weights with NaN or infinity.
         weights: `raw` takes the weights that the optimizer stepped, `ema` their running average in the file.
 
     Raises:
-        CheckpointError: the file is refused, or what is stored at that hash is damaged.
+        CheckpointError: the file is refused, what is stored at that hash is damaged, or `storage`: the disk is full or
+            read-only, the remote storage does not answer.
         ConfigError: an option is wrong.
     """
-    where, folder = Path(path), Path(out)
-    if is_canonical(where):
-        state = read_state(where)
-        return NormalizedCheckpoint(where, _canonical_report(where, state), read_manifest(where).content_hash, False)
-    converted = convert(where, model_config, Options(dtype, allow_non_finite, weights))
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(
-            f"{folder} is a file", reason=RefusalReason.EXISTS, path=str(folder), hint="give a folder to write to"
+    options = Options(dtype, allow_non_finite, weights)
+    with fetched(path) as where:
+        if is_canonical(where):
+            result = _as_it_is(where, path)
+        elif (folder := local_path(out)) is not None:
+            result = _normalize(where, folder, model_config, options)
+        else:
+            result = _normalize_to(where, out, model_config, options)
+        return replace(
+            result, report=replace(result.report, path=redacted(path)), location=result.location or str(result.path)
         )
-    return _find(converted, folder) or _make(converted, folder)
 
 
-def load_state(path: str | Path, *, model_config: ModelOption = None, weights: str = "raw") -> TrainState:
+def load_state(path: Location, *, model_config: ModelOption = None, weights: str = "raw") -> TrainState:
     """The state in a canonical directory, or in any readable file or folder.
 
     Raises:
         CheckpointError: the file is refused; `reason` says why.
     """
-    where = Path(path)
-    if is_canonical(where):
-        return read_state(where)
-    converted = convert(where, model_config, Options(weights=weights))
-    identity = scan(where, converted.contents.parts)
-    state = _settled(converted).with_provenance(identity)
-    return replace(state, weights={name: widened(tensor) for name, tensor in state.weights.items()})
+    with fetched(path) as where:
+        if is_canonical(where):
+            return read_state(where)
+        converted = convert(where, model_config, Options(weights=weights))
+        identity = scan(where, converted.contents.parts)
+        state = _settled(converted).with_provenance(identity)
+        return replace(state, weights={name: widened(tensor) for name, tensor in state.weights.items()})
 
 
 def load_model(
-    path: str | Path,
+    path: Location,
     *,
     device: str | torch.device = "cpu",
     model_config: ModelOption = None,
@@ -157,6 +154,42 @@ def model_of(state: TrainState, *, device: str | torch.device = "cpu") -> SyncNe
     }
     model.load_state_dict(weights, assign=True)
     return model.eval()
+
+
+def _look(where: Path, model_config: ModelOption, options: Options, deep: bool | None) -> InspectReport:
+    if is_canonical(where):
+        return _canonical_report(where, read_state(where))
+    converted = convert(where, model_config, options)
+    if deep is None:
+        deep = size_of(converted.contents.parts) <= _SMALL
+    if not deep:
+        return converted.report(None)
+    identity = scan(where, converted.contents.parts)
+    return _settled(converted).report(identity)
+
+
+def _as_it_is(where: Path, path: Location) -> NormalizedCheckpoint:
+    report = _canonical_report(where, read_state(where))
+    return NormalizedCheckpoint(Path(path), report, read_manifest(where).content_hash, False, str(path))
+
+
+def _normalize_to(where: Path, out: Location, model_config: ModelOption, options: Options) -> NormalizedCheckpoint:
+    """Make it on this machine, then upload what is not there yet."""
+    place = open_place(out)  # an address that is wrong is told before the work
+    with tempfile.TemporaryDirectory(prefix="syncnet-normalize-") as folder:
+        result = _normalize(where, Path(folder), model_config, options)
+        written = upload(result.path, place.child(result.state_hash))
+    location = join(out, result.state_hash)
+    return replace(result, path=Path(location), location=location, written=written)
+
+
+def _normalize(where: Path, folder: Path, model_config: ModelOption, options: Options) -> NormalizedCheckpoint:
+    converted = convert(where, model_config, options)
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is a file", reason=RefusalReason.EXISTS, path=str(folder), hint="give a folder to write to"
+        )
+    return _find(converted, folder) or _make(converted, folder)
 
 
 def _settled(converted: Converted) -> Converted:
@@ -184,7 +217,7 @@ def _find(converted: Converted, out: Path) -> NormalizedCheckpoint | None:
 def _make(converted: Converted, out: Path) -> NormalizedCheckpoint:
     """Write the state once, whoever comes first."""
     contents = converted.contents
-    with _storage_errors(out), partial_directory(out, "normalize") as partial, ThreadPoolExecutor(1) as pool:
+    with partial_directory(out, "normalize") as partial, ThreadPoolExecutor(1) as pool:
         scanning = pool.submit(scan, converted.path, contents.parts)
         written = write_parts(converted.state, partial, as_float32=converted.as_float32, relax=contents.release)
         identity = scanning.result()
@@ -222,17 +255,6 @@ def _stored(out: Path) -> list[Path]:
     if not out.is_dir():
         return []
     return [item for item in sorted(out.iterdir()) if (item / REPORT).is_file() and is_complete(item)]
-
-
-@contextmanager
-def _storage_errors(out: Path) -> Iterator[None]:
-    """A full disk and missing rights in one message; what was begun is gone by then."""
-    try:
-        yield
-    except OSError as error:
-        what = f"{out} cannot be written: {error.strerror or error}; nothing was left there"
-        hint = "free some space, or give another folder"
-        raise CheckpointError(what, reason=RefusalReason.STORAGE, path=str(out), hint=hint) from error
 
 
 def _canonical_report(where: Path, state: TrainState) -> InspectReport:

@@ -10,6 +10,7 @@ that tensors in files of different formats compare, and one pass over the values
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -85,12 +86,12 @@ def write_tensors(
     non_finite: list[str] = []
     size, pending = len(header), 0
     with path.open("wb", buffering=0) as file:
-        file.write(header)
+        _write_all(file, memoryview(header))
         for name in order:
             digest, finite = hashlib.sha256(), True
             for piece in _pieces(tensors[name], as_float32):
                 raw = piece.view(torch.uint8).numpy().data
-                file.write(raw)
+                _write_all(file, raw)
                 digest.update(raw)
                 finite = finite and _is_finite(piece)
                 size, pending = size + len(raw), pending + len(raw)
@@ -147,6 +148,13 @@ def _pieces(tensor: Tensor, as_float32: bool) -> Iterator[Tensor]:
         return
     for piece in flat.split(_PIECE):
         yield widened(piece) if as_float32 else piece
+
+
+def _write_all(file: io.FileIO, raw: memoryview) -> None:
+    """A nearly full disk takes the first half of a piece without an error; the error comes with the second."""
+    done = 0
+    while done < len(raw):
+        done += file.write(raw[done:])
 
 
 def _tensor_digest(tensor: Tensor) -> str:
