@@ -21,6 +21,9 @@ MODULES = (
     "not_checkpoints",
     "damaged",
     "hostile",
+    "escapes",
+    "bombs",
+    "wrong",
 )
 """Each has a tuple `CASES`."""
 
