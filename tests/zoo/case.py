@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from orchestrator.config.model import AnyModelConfig
 from orchestrator.errors import RefusalReason
 from tests.zoo.nets import stable_weights
 
@@ -36,6 +37,8 @@ class Good:
     """Writes it."""
     expected: Callable[[], Weights] = stable_weights
     """The weights that must come out, by clean names and in float32, bit for bit."""
+    model: Callable[[], AnyModelConfig] | None = None
+    """The network, where it is neither the tiny StableSyncNet nor Wav2Lip's."""
     step: int | None = 0
     """The step that must come out; none where the format does not settle it."""
     epoch: int | None = 0

@@ -13,6 +13,7 @@ MODULES = (
     "sharded",
     "deepspeed",
     "dcp",
+    "families",
     "wrappers",
     "averages",
     "layouts",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.config.model import EncoderConfig, StableSyncNetConfig, Wav2LipSyncNetConfig
+from orchestrator.config.model import AnyModelConfig, EncoderConfig, StableSyncNetConfig, Wav2LipSyncNetConfig
 from orchestrator.models import SyncNet, build_model
 
 Weights = dict[str, Tensor]
@@ -48,7 +48,7 @@ def stable_model_config() -> StableSyncNetConfig:
 @cache
 def stable_weights() -> Weights:
     """Its tensors; not to be written into."""
-    return _distinct(dict(build_model(stable_model_config(), seed=3).state_dict()))
+    return distinct(dict(build_model(stable_model_config(), seed=3).state_dict()))
 
 
 @cache
@@ -60,23 +60,25 @@ def other_weights() -> Weights:
 @cache
 def wav2lip_weights() -> Weights:
     """The tensors of Wav2Lip's SyncNet_color; not to be written into."""
-    return _distinct(dict(build_model(Wav2LipSyncNetConfig(), seed=3).state_dict()))
+    return distinct(dict(build_model(Wav2LipSyncNetConfig(), seed=3).state_dict()))
 
 
-def net_of(weights: Mapping[str, Tensor]) -> SyncNet:
-    """A new net of the right family with copies of these weights."""
-    stable = any(name.startswith("visual_encoder.") for name in weights)
-    model = build_model(stable_model_config() if stable else Wav2LipSyncNetConfig(), seed=0)
+def net_of(weights: Mapping[str, Tensor], config: AnyModelConfig | None = None) -> SyncNet:
+    """A new net with copies of these weights; without a config one of the two above."""
+    if config is None:
+        stable = any(name.startswith("visual_encoder.") for name in weights)
+        config = stable_model_config() if stable else Wav2LipSyncNetConfig()
+    model = build_model(config, seed=0)
     model.load_state_dict(dict(weights))
     return model.eval()
 
 
 @torch.no_grad()
 def embeddings(model: SyncNet) -> tuple[Tensor, Tensor]:
-    """What the net makes of two fixed windows."""
+    """What the net makes of one fixed window."""
     generator = torch.Generator().manual_seed(5)
-    frames = torch.rand(2, *model.input_shape.frames, generator=generator) * 2 - 1
-    audio = torch.rand(2, *model.input_shape.audio, generator=generator) * 8 - 4
+    frames = torch.rand(1, *model.input_shape.frames, generator=generator) * 2 - 1
+    audio = torch.rand(1, *model.input_shape.audio, generator=generator) * 8 - 4
     vision, speech = model(frames, audio)
     return vision, speech
 
@@ -120,7 +122,8 @@ def named_moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> d
     return {name: dict(optimizer.state[parameter]) for name, parameter in model.named_parameters()}
 
 
-def _distinct(weights: Weights) -> Weights:
+def distinct(weights: Weights) -> Weights:
+    """The same weights, none of them constant."""
     generator = torch.Generator().manual_seed(7)
     for name, tensor in weights.items():
         if tensor.is_floating_point():

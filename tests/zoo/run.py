@@ -16,10 +16,13 @@ import torch
 from torch import Tensor
 
 from orchestrator.checkpoint import NormalizedCheckpoint, TrainState, load_model, normalize, read_state
+from orchestrator.config.model import AnyModelConfig
 from orchestrator.errors import CheckpointError
 from tests.zoo.case import MARK, Bad, Case, Good
 from tests.zoo.nets import embeddings, net_of
+from tests.zoo.watch import watched
 
+Embeddings = tuple[Tensor, Tensor]
 MOST_DIFFERENCE = 1e-5
 """Between the embeddings of the net that was read and those of the original."""
 
@@ -32,10 +35,13 @@ def attempt(case: Case, folder: Path) -> str:
     with temporary_files_in(temporary):
         path = case.build(given)
         before = _everything(folder)
-        problem = _read(case, path, out) if isinstance(case, Good) else _refuse(case, path, out)
+        with watched(folder) as seen:
+            problem = _read(case, path, out) if isinstance(case, Good) else _refuse(case, path, out)
         after = _everything(folder)
     if (given / MARK).exists():
         return "the payload ran"
+    if seen:
+        return f"while it was read: {seen[0]}"
     strays = sorted(name for name in before ^ after if name.parts[0] != "out")
     return problem or (f"files came or went: {', '.join(map(str, strays[:3]))}" if strays else "")
 
@@ -62,7 +68,7 @@ def _read(case: Good, path: Path, out: Path) -> str:
     state = read_state(result.path)
     return (
         _different_weights(state.weights, case.expected())
-        or _different_embeddings(result.path, case.expected)
+        or _different_embeddings(result.path, case)
         or _different_moments(case, state)
         or _different_rest(case, state)
         or _missing_decisions(case, result)
@@ -77,15 +83,15 @@ def _different_weights(got: dict[str, Tensor], expected: dict[str, Tensor]) -> s
     return f"{len(wrong)} other weights, e.g. {wrong[0]}" if wrong else ""
 
 
-def _different_embeddings(path: Path, expected: Callable[[], dict[str, Tensor]]) -> str:
-    pairs = zip(embeddings(load_model(path)), _original(expected), strict=True)
+def _different_embeddings(path: Path, case: Good) -> str:
+    pairs = zip(embeddings(load_model(path)), _original(case.expected, case.model), strict=True)
     difference = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
     return "" if difference <= MOST_DIFFERENCE else f"embeddings differ by {difference:.2g}"
 
 
 @cache
-def _original(expected: Callable[[], dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
-    return embeddings(net_of(expected()))
+def _original(expected: Callable[[], dict[str, Tensor]], model: Callable[[], AnyModelConfig] | None) -> Embeddings:
+    return embeddings(net_of(expected(), model() if model else None))
 
 
 def _different_moments(case: Good, state: TrainState) -> str:
