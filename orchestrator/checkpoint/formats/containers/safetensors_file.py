@@ -10,11 +10,10 @@ import json
 import math
 from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor
 
 from orchestrator.checkpoint.formats.base import Container, Contents, Part, SourceFile, damaged, readable_size, refuse
-from orchestrator.checkpoint.formats.pickles import Storage, aligned
+from orchestrator.checkpoint.formats.pickles import BrokenPickle, Storage, aligned, without_values
 from orchestrator.checkpoint.tensors import DTYPE_NAMES
 from orchestrator.errors import RefusalReason
 
@@ -97,7 +96,10 @@ def _tensor(source: SourceFile, entry: dict[str, Any], begin: int, end: int) -> 
     dtype = _DTYPES[entry["dtype"]]
     shape = entry["shape"]
     if begin == end:
-        return torch.empty(shape, dtype=dtype)
+        try:
+            return without_values(shape, dtype)
+        except BrokenPickle as error:
+            raise damaged(source, str(error)) from error
     return Storage(aligned(source.blob.view[begin:end], dtype), dtype).flat().reshape(shape)
 
 

@@ -13,7 +13,7 @@ from orchestrator.checkpoint.formats.pickles.inert import Global, Inert, OddTens
 from orchestrator.checkpoint.formats.pickles.machine import BrokenPickle, Stream, read_pickle
 from orchestrator.checkpoint.formats.pickles.numpy_values import NUMPY, NumpyArray
 from orchestrator.checkpoint.formats.pickles.plain import PLAIN, plain
-from orchestrator.checkpoint.formats.pickles.tensors import TENSORS, Storage, aligned, storage_dtype
+from orchestrator.checkpoint.formats.pickles.tensors import TENSORS, Storage, aligned, storage_dtype, without_values
 
 _REBUILD = {**PLAIN, **NUMPY, **TENSORS}
 # named as values, never called: element types, layouts, storage types, the hooks of a tensor
@@ -83,4 +83,5 @@ __all__ = [
     "report_names",
     "runs_code",
     "storage_dtype",
+    "without_values",
 ]

@@ -6,7 +6,7 @@ Contract: a tensor never looks beyond its storage; its values are the bytes of t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from orchestrator.checkpoint.formats.pickles.inert import Global, OddTensor
 from orchestrator.checkpoint.formats.pickles.machine import BrokenPickle
 
 _MOST_DIMENSIONS = 64
+_MOST_ELEMENTS = 1 << 48
 _STORAGE_TYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -71,6 +72,17 @@ def aligned(view: memoryview, dtype: torch.dtype) -> memoryview:
         return view
     address = torch.frombuffer(view, dtype=torch.uint8).data_ptr()
     return view if address % dtype.itemsize == 0 else memoryview(bytearray(view))
+
+
+def without_values(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor of no elements.
+
+    Raises:
+        BrokenPickle: another dimension of it is so long that not even its strides could be written down.
+    """
+    if math.prod(max(1, count) for count in shape) >= _MOST_ELEMENTS:
+        raise BrokenPickle(f"a tensor claims the shape {list(shape)[:8]}")
+    return torch.empty(tuple(shape), dtype=dtype)
 
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Any:
@@ -151,10 +163,9 @@ def _view(storage: Any, offset: Any, size: Any, stride: Any, dtype: torch.dtype 
     last = offset + sum((count - 1) * step for count, step in zip(shape, steps, strict=True))
     if math.prod(shape) > 0 and last >= len(storage.view) // kind.itemsize:
         raise BrokenPickle(f"a tensor of shape {list(shape)[:8]} looks beyond its storage")
-    tensor = storage.flat(dtype)
     if math.prod(shape) == 0:
-        return torch.empty(shape, dtype=kind) if max(shape, default=0) < 1 << 40 else torch.empty(0, dtype=kind)
-    tensor = tensor.as_strided(shape, steps, offset)
+        return without_values(shape, kind)
+    tensor = storage.flat(dtype).as_strided(shape, steps, offset)
     return tensor.neg() if flags.get("neg") is True else tensor
 
 
