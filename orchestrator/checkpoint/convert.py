@@ -1,8 +1,8 @@
 """From a foreign file or folder to a `TrainState`: the one path that `inspect`, `normalize` and `load_model` share.
 
 Order: bytes -> object -> layout -> clean names -> network -> optimizer. Each stage refuses in its own words and leaves
-its decisions. No value of a tensor is read on the way, so that looking at a large file costs nothing; whether the values
-are whole and finite is settled by whoever reads them, with `settle`.
+its decisions. No value of a tensor is read on the way, so that looking at a large file costs nothing; whether the
+values are whole and finite is settled by whoever reads them, with `settle`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orchestrator.checkpoint.architecture import recognise
 from orchestrator.checkpoint.formats import Contents, Extracted, Identity, read_checkpoint, take_apart
 from orchestrator.checkpoint.formats.scan import size_of
 from orchestrator.checkpoint.names import clean_names
-from orchestrator.checkpoint.optimizer import carry_over, fresh
+from orchestrator.checkpoint.optimizer import carry_over, fresh, steps_done
 from orchestrator.checkpoint.report import InspectReport, count_dtypes, count_parameters, parts
 from orchestrator.checkpoint.state import AnyModelConfig, Decision, DecisionSource, Json, Provenance, TrainState
 from orchestrator.checkpoint.weights import cast_decisions, finite_decisions, require_plain
@@ -146,7 +146,9 @@ def convert(path: Path, model_config: ModelOption, options: Options) -> Converte
     require_plain(weights, path, size_of(contents.parts))
     given, given_by = _given(path, found, model_config)
     network = recognise(weights, str(path), given=given, source=given_by)
-    optimizer, carried = carry_over(found.optimizer, network.config)
+    optimizer, carried = carry_over(found.optimizer, network.config, found.no_optimizer)
+    if found.step is None and optimizer is not None:
+        found = _with_step(found, steps_done(optimizer))
     state = TrainState(
         model=network.config,
         weights={name: tensor.detach() for name, tensor in weights.items()},
@@ -178,13 +180,22 @@ def _given(path: Path, found: Extracted, option: ModelOption) -> tuple[AnyModelC
     return found.model_config, DecisionSource.FILE
 
 
+def _with_step(found: Extracted, step: int) -> Extracted:
+    """The step by the optimizer's own counters, where the file has no other."""
+    why = "the file has no counter; it is that of its optimizer"
+    told = [decision for decision in found.decisions if decision.field != "step"]
+    return replace(found, step=step, decisions=(Decision("step", DecisionSource.DERIVED, step, why), *told))
+
+
 def _defaults(found: Extracted) -> tuple[Decision, ...]:
     """What the file does not say."""
     position = "the file does not say how many samples were consumed; the sample stream starts at its beginning"
     missing = "the file holds none; it starts fresh"
     decisions = [Decision("samples", DecisionSource.DEFAULT, 0, position)]
     absent = [name for name in ("scaler", "schedule", "best") if getattr(found, name) is None]
-    decisions += [Decision(name, DecisionSource.DEFAULT, None, missing) for name in (*absent, "rng")]
+    told = {decision.field for decision in found.decisions}
+    absent = [name for name in (*absent, "rng") if name not in told]
+    decisions += [Decision(name, DecisionSource.DEFAULT, None, missing) for name in absent]
     if found.ignored:
         why = "entries of the file that are not part of a training state"
         decisions.append(Decision("ignored", DecisionSource.FILE, list(found.ignored), why))

@@ -134,7 +134,7 @@ def test_an_optimizer_may_be_none(save: Save, weights: Weights) -> None:
 
 
 def test_half_an_optimizer_is_none(config: StableSyncNetConfig) -> None:
-    for spoil in (_drop_one, _reshape_one, _poison_one, _drop_step, _drop_group):
+    for spoil in (_drop_one, _reshape_one, _drop_step, _drop_group):
         moments = adam(config)
         spoil(moments)
         optimizer, decisions = carry_over(moments, config)

@@ -12,8 +12,8 @@ from pathlib import Path
 from orchestrator.checkpoint.formats.base import Contents, Extracted, Part, SourceFile, no_weights, refuse
 from orchestrator.checkpoint.formats.blob import Blob
 from orchestrator.checkpoint.formats.containers import read_source
-from orchestrator.checkpoint.formats.folders import read_folder
-from orchestrator.checkpoint.formats.layouts import LAYOUTS
+from orchestrator.checkpoint.formats.folders import is_index, read_folder, read_index_file
+from orchestrator.checkpoint.formats.layouts import layout_of
 from orchestrator.checkpoint.formats.layouts.values import describe, is_tensor
 from orchestrator.checkpoint.formats.scan import Identity, scan
 from orchestrator.errors import CheckpointError, RefusalReason
@@ -32,7 +32,8 @@ def read_checkpoint(path: Path) -> Contents:
     try:
         if path.is_dir():
             return read_folder(path)
-        return read_source(SourceFile(path, Blob.of_file(path)))
+        source = SourceFile(path, Blob.of_file(path))
+        return read_index_file(path) if is_index(source) else read_source(source)
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
         raise refuse(path, RefusalReason.MISSING, what, "check its permissions and the disk") from error
@@ -47,11 +48,11 @@ def take_apart(path: Path, contents: Contents, weights: str = "raw") -> Extracte
         weights: `raw` or `ema`.
 
     Raises:
-        CheckpointError: `no_weights`, `unsafe` or `not_a_checkpoint`.
+        CheckpointError: `no_weights`, `unsafe`, `not_a_checkpoint`, or `mismatch` when it is not clear which are meant.
     """
-    for layout in LAYOUTS:
-        if layout.detect(contents):
-            return layout.extract(contents)
+    layout = layout_of(contents)
+    if layout is not None:
+        return layout.extract(contents, weights, path)
     if is_tensor(contents.data):
         what = f"is not a checkpoint: it holds {describe(contents.data)}, like a cached mel"
         raise refuse(path, RefusalReason.NOT_A_CHECKPOINT, what, "give the file with the model's weights")

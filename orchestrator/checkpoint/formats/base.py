@@ -136,8 +136,10 @@ class Extracted:
     """Past figures, one row per step."""
     best: Best | None = None
     """The best validation so far."""
-    optimizer: Mapping[str, Any] | None = None
-    """The state dict of a torch optimizer, numbered parameters and all."""
+    optimizer: Mapping[str, Any] | list[Any] | None = None
+    """The state dict of a torch optimizer, numbered parameters and all; a list where the file has several."""
+    no_optimizer: str = "the file holds none"
+    """Why there is no optimizer."""
     schedule: dict[str, Json] | None = None
     """The state of a learning-rate schedule, as plain data."""
     scaler: dict[str, Json] | None = None
@@ -158,8 +160,8 @@ class Layout:
     """Family of formats, e.g. `latentsync`."""
     detect: Callable[[Contents], bool]
     """Whether the object is laid out so."""
-    extract: Callable[[Contents], Extracted]
-    """Take it apart."""
+    extract: Callable[[Contents, str, Path], Extracted]
+    """Take it apart; with the weights that are wanted, `raw` or `ema`, and the path for messages."""
 
 
 def refuse(source: SourceFile | Path, reason: RefusalReason, what: str, hint: str) -> CheckpointError:

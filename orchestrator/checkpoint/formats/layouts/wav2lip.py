@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from orchestrator.checkpoint.formats.base import Contents, Extracted, Layout
-from orchestrator.checkpoint.formats.layouts.values import count, count_decision, is_tensor_dict, others
+from pathlib import Path
 
-_KNOWN = ("state_dict", "optimizer", "global_step", "global_epoch")
+from orchestrator.checkpoint.formats.base import Contents, Extracted, Layout
+from orchestrator.checkpoint.formats.layouts.gather import training_state
+from orchestrator.checkpoint.formats.layouts.values import is_tensor_dict
 
 
 def detect(contents: Contents) -> bool:
-    """Whether there is a `state_dict` of tensors, and an optimizer or an epoch beside it."""
+    """Whether there is a `state_dict` of tensors, and Wav2Lip's optimizer and counters beside it."""
     data = contents.data
     return (
         isinstance(data, dict)
         and is_tensor_dict(data.get("state_dict"))
-        and ("optimizer" in data or "global_epoch" in data)
+        and ("global_epoch" in data or {"optimizer", "global_step"} <= data.keys())
     )
 
 
-def extract(contents: Contents) -> Extracted:
-    """Weights, step, epoch and the optimizer as torch numbers it."""
-    data = contents.data
-    step, epoch = count(data.get("global_step")), count(data.get("global_epoch"))
-    optimizer = data.get("optimizer")
-    return Extracted(
-        format="wav2lip.training",
-        weights=data["state_dict"],
-        step=step,
-        epoch=epoch,
-        optimizer=optimizer if isinstance(optimizer, dict) else None,
-        decisions=(
-            count_decision("step", "global_step", data.get("global_step"), step),
-            count_decision("epoch", "global_epoch", data.get("global_epoch"), epoch),
-        ),
-        ignored=others(data, _KNOWN),
-    )
+def extract(contents: Contents, weights: str, path: Path) -> Extracted:
+    """Weights, step, epoch and the optimizer as torch numbers it; the forks' best loss."""
+    return training_state(contents, weights, path, lambda found: "wav2lip.training")
 
 
 WAV2LIP = Layout("wav2lip", detect, extract)
