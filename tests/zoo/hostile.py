@@ -224,8 +224,14 @@ def _pickled(make: Callable[[Path], Any], protocol: int) -> Callable[[Path], byt
     return lambda mark: pickle.dumps(make(mark), protocol)
 
 
+# an object of any class may set its state; that this one does harm cannot be seen
+_ANY_OBJECT = ("BUILD", "a state setter")
 UNSAFE, CORRUPT, NO_WEIGHTS = RefusalReason.UNSAFE, RefusalReason.CORRUPT, RefusalReason.NO_WEIGHTS
 _NOT = RefusalReason.NOT_A_CHECKPOINT
+
+
+def _reason(name: str) -> tuple[RefusalReason, ...]:
+    return (UNSAFE, NO_WEIGHTS) if name in _ANY_OBJECT else (UNSAFE,)
 
 
 def _container_case(name: str, wrap: Callable[[bytes], bytes]) -> Bad:
@@ -303,13 +309,19 @@ def _moments() -> Any:
 _ACCELERATE: dict[str, Any] = {"step": None, "epoch": None}
 CASES: tuple[Good | Bad, ...] = (
     *(
-        Bad(f"payload by {name}, protocol {p}", "payloads by opcode", stream_file(_pickled(make, p)), UNSAFE, (word,))
+        Bad(
+            f"payload by {name}, protocol {p}",
+            "payloads by opcode",
+            stream_file(_pickled(make, p)),
+            _reason(name),
+            (word,),
+        )
         for name, (make, word) in _OBJECTS.items()
         for p in (2, 4)
         if name != "torch.load"
     ),
     *(
-        Bad(f"payload by {name}", "payloads by opcode", stream_file(make), UNSAFE, (word,))
+        Bad(f"payload by {name}", "payloads by opcode", stream_file(make), _reason(name), (word,))
         for name, (make, word) in _STREAMS.items()
     ),
     *(
@@ -317,12 +329,12 @@ CASES: tuple[Good | Bad, ...] = (
             f"payload by {name}, in a torch zip",
             "payloads by opcode",
             stream_file(lambda mark, make=make: _in_torch_zip(make(mark))),
-            UNSAFE,
+            _reason(name),
             (word,),
         )
         for name, (make, word) in _STREAMS.items()
     ),
-    Bad("payload by EXT1", "payloads by opcode", stream_file(_extension), (UNSAFE, CORRUPT)),
+    Bad("payload by EXT1", "payloads by opcode", stream_file(_extension), (UNSAFE, CORRUPT, RefusalReason.UNSUPPORTED)),
     Bad(
         "payload by protocol 0",
         "payloads by opcode",
