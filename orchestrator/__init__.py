@@ -29,7 +29,16 @@ from orchestrator.errors import (
 from orchestrator.numerics import use_avx2
 
 if TYPE_CHECKING:
-    from orchestrator.checkpoint import NormalizedCheckpoint, export, inspect, load_model, normalize
+    from orchestrator.checkpoint import (
+        NormalizedCheckpoint,
+        diff,
+        export,
+        inspect,
+        list_states,
+        load_model,
+        normalize,
+        verify,
+    )
     from orchestrator.config import RunConfig, load_config
     from orchestrator.data.prepare import PreparationConfig
     from orchestrator.planning import plan
@@ -52,9 +61,11 @@ __all__ = [
     "RunConfig",
     "RunError",
     "TrackingError",
+    "diff",
     "evaluate",
     "export",
     "inspect",
+    "list_states",
     "load_config",
     "load_model",
     "normalize",
@@ -62,15 +73,18 @@ __all__ = [
     "prepare",
     "sweep",
     "train",
+    "verify",
 ]
 
 _HOMES = {
     "NormalizedCheckpoint": "orchestrator.checkpoint",
     "PreparationConfig": "orchestrator.data.prepare",
     "RunConfig": "orchestrator.config",
+    "diff": "orchestrator.checkpoint",
     "evaluate": "orchestrator.training.evaluation",
     "export": "orchestrator.checkpoint",
     "inspect": "orchestrator.checkpoint",
+    "list_states": "orchestrator.checkpoint",
     "load_config": "orchestrator.config",
     "load_model": "orchestrator.checkpoint",
     "normalize": "orchestrator.checkpoint",
@@ -78,6 +92,7 @@ _HOMES = {
     "prepare": "orchestrator.runtime.prepare",
     "sweep": "orchestrator.runtime.sweep",
     "train": "orchestrator.runtime.train",
+    "verify": "orchestrator.checkpoint",
 }
 
 

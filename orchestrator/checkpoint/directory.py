@@ -216,6 +216,42 @@ def is_canonical(directory: Path) -> bool:
     return (directory / WEIGHTS).is_file() and (directory / STATE).is_file()
 
 
+def check_size(path: Path, entry: FileEntry) -> None:
+    """Compare a file's length with the manifest.
+
+    Raises:
+        CheckpointError: `corrupt`.
+    """
+    size = _size(path)
+    if size is None:
+        raise _corrupt(path, "is missing, though the manifest lists it")
+    if size != entry.size:
+        raise _corrupt(path, f"has {size:,} bytes, but was written with {entry.size:,}")
+
+
+def check_digest(path: Path, entry: FileEntry, tensors: dict[str, Tensor]) -> None:
+    """Compare a file, or the tensors that were read from it, with the digest in the manifest.
+
+    Raises:
+        CheckpointError: `corrupt`.
+    """
+    digest = weights_hash(tensors) if entry.of_tensors else _hash_file(path)
+    if digest != entry.digest:
+        raise _corrupt(path, "has changed since it was written: its digest differs from the manifest")
+
+
+def read_part(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file of a state, memory-mapped.
+
+    Raises:
+        CheckpointError: `corrupt`.
+    """
+    try:
+        return read_tensors(path)
+    except SafetensorError as error:
+        raise _corrupt(path, f"is no readable safetensors file: {error}") from error
+
+
 def content_of(state: TrainState) -> dict[str, str | None]:
     """The digest of each part of a state; `content_digest` of it is the state's content hash."""
     return _content(
@@ -242,7 +278,8 @@ def _flatten(optimizer: OptimizerState) -> dict[str, Tensor]:
     return {f"{slot}/{name}": tensor for name, slots in optimizer.items() for slot, tensor in slots.items()}
 
 
-def _unflatten(tensors: dict[str, Tensor]) -> OptimizerState:
+def unflatten(tensors: dict[str, Tensor]) -> OptimizerState:
+    """Moments by parameter, from their names in the file."""
     optimizer: OptimizerState = {}
     for key, tensor in tensors.items():
         slot, _, name = key.partition("/")
@@ -265,11 +302,11 @@ def _write_bytes(path: Path, text: bytes) -> FileEntry:
 def _read_local(folder: Path, verify: bool) -> TrainState:
     manifest = _local_manifest(folder)
     for name, entry in manifest.files.items():
-        _check_size(folder / name, entry)
-    tensors = {name: _read(folder / name) for name in (WEIGHTS, OPTIMIZER, RNG) if name in manifest.files}
+        check_size(folder / name, entry)
+    tensors = {name: read_part(folder / name) for name in (WEIGHTS, OPTIMIZER, RNG) if name in manifest.files}
     if verify:
         for name, entry in manifest.files.items():
-            _check_digest(folder / name, entry, tensors.get(name, {}))
+            check_digest(folder / name, entry, tensors.get(name, {}))
     try:
         raw = json.loads((folder / STATE).read_text("utf-8"))
         report = json.loads((folder / REPORT).read_text("utf-8")) if REPORT in manifest.files else None
@@ -283,8 +320,8 @@ def _read_local_plain(folder: Path) -> dict[str, Any]:
     manifest = _local_manifest(folder)
     for name in (STATE, HISTORY):
         if name in manifest.files:
-            _check_size(folder / name, manifest.files[name])
-            _check_digest(folder / name, manifest.files[name], {})
+            check_size(folder / name, manifest.files[name])
+            check_digest(folder / name, manifest.files[name], {})
     try:
         history = from_csv((folder / HISTORY).read_bytes()) if HISTORY in manifest.files else []
         plain, _ = migrate(
@@ -306,20 +343,6 @@ def _local_manifest(folder: Path) -> Manifest:
     return parse_manifest(path.read_bytes(), str(path))
 
 
-def _check_size(path: Path, entry: FileEntry) -> None:
-    size = _size(path)
-    if size is None:
-        raise _corrupt(path, "is missing, though the manifest lists it")
-    if size != entry.size:
-        raise _corrupt(path, f"has {size:,} bytes, but was written with {entry.size:,}")
-
-
-def _check_digest(path: Path, entry: FileEntry, tensors: dict[str, Tensor]) -> None:
-    digest = weights_hash(tensors) if entry.of_tensors else _hash_file(path)
-    if digest != entry.digest:
-        raise _corrupt(path, "has changed since it was written: its digest differs from the manifest")
-
-
 def _hash_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -329,13 +352,6 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return read_tensors(path)
-    except SafetensorError as error:
-        raise _corrupt(path, f"is no readable safetensors file: {error}") from error
-
-
 def _assemble(raw: dict[str, Any], report: dict[str, Any] | None, tensors: dict[str, dict[str, Tensor]]) -> TrainState:
     values = dict(raw)
     model = _MODEL.validate_python(values.pop("model"))
@@ -343,7 +359,7 @@ def _assemble(raw: dict[str, Any], report: dict[str, Any] | None, tensors: dict[
     return TrainState(
         model=model,
         weights=tensors[WEIGHTS],
-        optimizer=_unflatten(tensors[OPTIMIZER]) if OPTIMIZER in tensors else None,
+        optimizer=unflatten(tensors[OPTIMIZER]) if OPTIMIZER in tensors else None,
         rng=tensors.get(RNG),
         best=Best(**best) if best else None,
         provenance=Provenance.from_dict(report) if report else None,

@@ -1,13 +1,12 @@
 """A state as other programs read it.
 
-Promises: the file appears whole or not at all; weights are float32 CPU tensors without prefixes; torch files load with
-`weights_only=True`; normalizing an exported file gives the same weights hash.
+Promises: the file appears whole or not at all; weights are float32 CPU tensors; torch files load with
+`weights_only=True`; normalizing an exported file gives the same weights hash, and the step, epoch and optimizer that
+the format has room for. Weights that are float32 already are written from where they lie, without a second copy.
 """
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -16,9 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orchestrator.checkpoint.export_lightning import lightning_file
+from orchestrator.checkpoint.export_onnx import onnx_file
 from orchestrator.checkpoint.normalize import load_state
 from orchestrator.checkpoint.optimizer import number_parameters
+from orchestrator.checkpoint.partials import partial_file
 from orchestrator.checkpoint.state import TrainState
+from orchestrator.checkpoint.storage import Location
 from orchestrator.checkpoint.tensors import write_tensors
 from orchestrator.config.model import Wav2LipSyncNetConfig
 from orchestrator.errors import CheckpointError, ConfigError, RefusalReason
@@ -35,18 +38,23 @@ class ExportFormat(StrEnum):
     """`{"state_dict", "optimizer", "global_step", "global_epoch"}`, as Wav2Lip's trainer reads it; for its net only."""
     SAFETENSORS = "safetensors"
     """Plain tensors, with the step and the description of the network as metadata; for any network."""
+    LIGHTNING = "lightning"
+    """A full Lightning file, weights below `model.`, with AdamW moments where there are any; for any network."""
+    ONNX = "onnx"
+    """One graph, `frames` and `audio` to both embeddings, compared with torch's before it appears; for any network."""
 
 
-def export(path_or_state: str | Path | TrainState, format: ExportFormat | str, file: str | Path) -> Path:
+def export(path_or_state: Location | TrainState, format: ExportFormat | str, file: str | Path) -> Path:
     """Write a checkpoint in another program's format; an existing file is replaced.
 
     Args:
-        path_or_state: a state, a canonical directory, or any readable file.
-        format: `latentsync`, `wav2lip` or `safetensors`.
+        path_or_state: a state, a canonical directory, or any readable file; also a URI.
+        format: `latentsync`, `wav2lip`, `safetensors`, `lightning` or `onnx`.
         file: where to.
 
     Raises:
-        CheckpointError: the checkpoint is refused, does not fit the format (`mismatch`), or `file` is a directory.
+        CheckpointError: the checkpoint is refused, does not fit the format (`mismatch`), `file` is a directory, the
+            disk is full or read-only (`storage`), or what `onnx` needs is not installed (`unsupported`).
         ConfigError: no such format.
     """
     kind = _format(format)
@@ -62,7 +70,8 @@ def export(path_or_state: str | Path | TrainState, format: ExportFormat | str, f
             reason=RefusalReason.MISMATCH,
             hint="export it as `latentsync` or `safetensors`",
         )
-    _write_whole(target, lambda partial: _WRITERS[kind](state, partial))
+    with partial_file(target) as partial:
+        _WRITERS[kind](state, partial)
     return target
 
 
@@ -73,20 +82,6 @@ def _format(value: ExportFormat | str) -> ExportFormat:
         known = ", ".join(f"`{kind}`" for kind in ExportFormat)
         problem = f"`format` must be one of {known}, but is `{value}`"
         raise ConfigError([problem], source="the export call") from None
-
-
-def _write_whole(target: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the target, then rename over it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # torch names the folder inside its zip after the file, without the ending; it refuses an empty name
-    partial = target.parent / f".partial-{uuid.uuid4().hex}.tmp"
-    try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _latentsync(state: TrainState, file: Path) -> None:
@@ -106,19 +101,32 @@ def _wav2lip(state: TrainState, file: Path) -> None:
 
 def _safetensors(state: TrainState, file: Path) -> None:
     metadata = {"format": "pt", "global_step": str(state.step), "model_config": state.model.model_dump_json()}
-    write_tensors(file, _plain_weights(state), metadata)
+    write_tensors(file, state.weights, metadata, as_float32=True)
+
+
+def _lightning(state: TrainState, file: Path) -> None:
+    torch.save(lightning_file(state, _plain_weights(state)), file)
+
+
+def _onnx(state: TrainState, file: Path) -> None:
+    onnx_file(state, file)
 
 
 _WRITERS: dict[ExportFormat, Callable[[TrainState, Path], None]] = {
     ExportFormat.LATENTSYNC: _latentsync,
     ExportFormat.WAV2LIP: _wav2lip,
     ExportFormat.SAFETENSORS: _safetensors,
+    ExportFormat.LIGHTNING: _lightning,
+    ExportFormat.ONNX: _onnx,
 }
 
 
 def _plain_weights(state: TrainState) -> dict[str, Tensor]:
-    """Tensors of their own: without views, which would store their whole base."""
-    return {
-        name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
-        for name, tensor in state.weights.items()
-    }
+    """float32 tensors on the CPU, each with a storage of its own: torch would store the whole base of a view."""
+    return {name: _own(tensor) for name, tensor in state.weights.items()}
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The same values; where they lie right already they are shared, and only the storage around them is new."""
+    plain = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype).contiguous()
+    return torch.from_numpy(plain.numpy())

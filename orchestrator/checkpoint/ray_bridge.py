@@ -6,13 +6,13 @@ whole when its manifest, written last, is there and every file has its size.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.checkpoint.directory import is_complete, read_manifest, read_state
-from orchestrator.checkpoint.manifest import MANIFEST, Manifest, parse_manifest
 from orchestrator.checkpoint.state import TrainState
+from orchestrator.checkpoint.storage import Place, fetch, is_whole
 from orchestrator.errors import CheckpointError, RefusalReason
 
 if TYPE_CHECKING:
@@ -36,59 +36,27 @@ def to_ray_checkpoint(directory: str | Path) -> Checkpoint:
 def state_from_ray_checkpoint(checkpoint: Checkpoint, *, verify: bool = True) -> TrainState:
     """Read the state in a Ray checkpoint, on this machine or in remote storage.
 
-    Remote files are fetched into a temporary folder that is removed again, so tensors are copied out of it.
-
     Raises:
         CheckpointError: it is not there, not complete or damaged.
     """
-    if not is_complete_ray_checkpoint(checkpoint):
+    place = _place(checkpoint)
+    if not is_whole(place):
         raise _incomplete(checkpoint.path)
-    with checkpoint.as_directory() as folder:
-        state = read_state(folder, verify=verify)
-        return state if _is_local(checkpoint) else _copied(state)
+    if place.filesystem.type_name == "local":
+        return read_state(checkpoint.path, verify=verify)
+    with tempfile.TemporaryDirectory(prefix="syncnet-fetch-") as folder:
+        return read_state(fetch(place, Path(folder)), verify=verify)
 
 
 def is_complete_ray_checkpoint(checkpoint: Checkpoint) -> bool:
     """Whether every file that the manifest lists is in the checkpoint's storage with its size. Fetches the manifest
     only."""
-    manifest = _stored_manifest(checkpoint)
-    if manifest is None:
-        return False
-    paths = {str(PurePosixPath(checkpoint.path) / name): entry.size for name, entry in manifest.files.items()}
-    infos = _filesystem(checkpoint).get_file_info(list(paths))
-    return all(info.is_file and info.size == paths[info.path] for info in infos)
+    return is_whole(_place(checkpoint))
 
 
-def _stored_manifest(checkpoint: Checkpoint) -> Manifest | None:
-    path = str(PurePosixPath(checkpoint.path) / MANIFEST)
-    storage = _filesystem(checkpoint)
-    if not storage.get_file_info(path).is_file:
-        return None
-    with storage.open_input_file(path) as file:
-        try:
-            return parse_manifest(file.read(), path)
-        except CheckpointError as error:
-            if error.reason is RefusalReason.UNSUPPORTED:
-                raise
-            return None
-
-
-def _filesystem(checkpoint: Checkpoint) -> Any:
-    """The pyarrow file system of a checkpoint; Ray fills it in whenever it makes one."""
-    return checkpoint.filesystem
-
-
-def _is_local(checkpoint: Checkpoint) -> bool:
-    return bool(_filesystem(checkpoint).type_name == "local")
-
-
-def _copied(state: TrainState) -> TrainState:
-    optimizer = state.optimizer and {
-        name: {slot: tensor.clone() for slot, tensor in slots.items()} for name, slots in state.optimizer.items()
-    }
-    rng = state.rng and {name: tensor.clone() for name, tensor in state.rng.items()}
-    weights = {name: tensor.clone() for name, tensor in state.weights.items()}
-    return replace(state, weights=weights, optimizer=optimizer, rng=rng)
+def _place(checkpoint: Checkpoint) -> Place:
+    """Where a checkpoint is; Ray fills in the file system whenever it makes one."""
+    return Place(checkpoint.filesystem, checkpoint.path, checkpoint.path)
 
 
 def _incomplete(path: str) -> CheckpointError:

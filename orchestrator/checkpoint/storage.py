@@ -55,6 +55,12 @@ class Place:
         with remote_errors(self), self.filesystem.open_input_stream(str(PurePosixPath(self.path) / name)) as stream:
             return bytes(stream.read())
 
+    def written(self, name: str) -> float | None:
+        """When a file of this folder was written, in seconds since the epoch, where the storage tells."""
+        with remote_errors(self):
+            moment = self.filesystem.get_file_info(str(PurePosixPath(self.path) / name)).mtime
+        return moment.timestamp() if moment is not None else None
+
     def child(self, name: str) -> Place:
         """A file or folder in this one."""
         return Place(self.filesystem, str(PurePosixPath(self.path) / name), f"{self.name}/{name}", self.secrets)
@@ -157,7 +163,7 @@ def fetch(place: Place, folder: Path, only: Collection[str] | None = None) -> Pa
             _download(above.child(beside), folder / beside)
         return target
     manifest = stored_manifest(place)
-    names = [*manifest.files, MANIFEST] if manifest else _listed(place)
+    names = _existing(place, manifest) if manifest else _listed(place)
     if only is not None:
         names = [name for name in names if name in (MANIFEST, *only)]
         target.mkdir()
@@ -182,6 +188,19 @@ def stored_manifest(place: Place) -> Manifest | None:
         if error.reason is RefusalReason.UNSUPPORTED:
             raise
         return None
+
+
+def folders_in(place: Place) -> list[str]:
+    """Names of the folders directly in a folder.
+
+    Raises:
+        CheckpointError: `missing` or `storage`.
+    """
+    from pyarrow.fs import FileSelector, FileType
+
+    with remote_errors(place):
+        infos = place.filesystem.get_file_info(FileSelector(place.path))
+    return sorted(info.base_name for info in infos if info.type is FileType.Directory)
 
 
 def is_whole(place: Place) -> bool:
@@ -247,6 +266,11 @@ def _download(place: Place, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with remote_errors(place), place.filesystem.open_input_stream(place.path) as source, target.open("wb") as file:
         shutil.copyfileobj(source, file, _CHUNK)
+
+
+def _existing(place: Place, manifest: Manifest) -> list[str]:
+    """What is there of a canonical directory; what is not is told by whoever reads it."""
+    return [name for name, size in place.sizes((*manifest.files, MANIFEST)).items() if size is not None]
 
 
 def _listed(place: Place) -> list[str]:
