@@ -25,13 +25,15 @@ class Blob:
 
     Args:
         name: for messages.
-        source: an open file of at least `size` bytes, which may be closed once the blob is made, or bytes.
+        source: an open file, which may be closed once the blob is made; or bytes; or a view into another blob.
     """
 
-    def __init__(self, name: str, source: BinaryIO | bytes) -> None:
+    def __init__(self, name: str, source: BinaryIO | bytes | memoryview) -> None:
         self.name = name
         self._map: mmap.mmap | None = None
-        if isinstance(source, bytes):
+        if isinstance(source, memoryview):
+            self.view = source
+        elif isinstance(source, bytes):
             self.view = memoryview(bytearray(source))
         else:
             size = os.fstat(source.fileno()).st_size

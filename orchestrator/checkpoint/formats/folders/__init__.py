@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.checkpoint.formats.base import Contents, FolderFormat, refuse
+from orchestrator.checkpoint.formats.base import Contents, FolderFormat
+from orchestrator.checkpoint.formats.folders.accelerate import ACCELERATE
+from orchestrator.checkpoint.formats.folders.dcp import DCP
+from orchestrator.checkpoint.formats.folders.deepspeed import DEEPSPEED
+from orchestrator.checkpoint.formats.folders.exported import EXPORTED
+from orchestrator.checkpoint.formats.folders.huggingface import HUGGINGFACE
+from orchestrator.checkpoint.formats.folders.mlflow import MLFLOW
+from orchestrator.checkpoint.formats.folders.sharded import SHARDED, is_index, read_index_file
 from orchestrator.checkpoint.formats.folders.single import SINGLE
-from orchestrator.errors import RefusalReason
+from orchestrator.checkpoint.formats.folders.unknown import refuse_folder
+
+_RAY_METADATA = ".metadata.json"
 
 
 def read_folder(folder: Path) -> Contents:
@@ -17,14 +27,18 @@ def read_folder(folder: Path) -> Contents:
     """
     for kind in FOLDERS:
         if kind.detect(folder):
-            return kind.read(folder)
-    inside = sorted(item.name for item in folder.iterdir())[:6]
-    what = f"is a folder, but no checkpoint of a known kind: it holds {', '.join(inside) or 'nothing'}"
-    hint = "give the file with the weights, or the folder that a trainer wrote as one checkpoint"
-    raise refuse(folder, RefusalReason.NOT_A_CHECKPOINT, what, hint)
+            contents = kind.read(folder)
+            if (folder / _RAY_METADATA).is_file():
+                return replace(contents, container=f"{contents.container} in a ray checkpoint")
+            return contents
+    raise refuse_folder(folder, _is_checkpoint)
 
 
-FOLDERS: tuple[FolderFormat, ...] = (SINGLE,)
-"""The first that detects a folder reads it."""
+def _is_checkpoint(folder: Path) -> bool:
+    return any(kind.detect(folder) for kind in FOLDERS)
 
-__all__ = ["FOLDERS", "read_folder"]
+
+FOLDERS: tuple[FolderFormat, ...] = (DEEPSPEED, DCP, ACCELERATE, MLFLOW, EXPORTED, SHARDED, HUGGINGFACE, SINGLE)
+"""The first that detects a folder reads it: those whose files say most of themselves come first."""
+
+__all__ = ["FOLDERS", "is_index", "read_folder", "read_index_file"]
