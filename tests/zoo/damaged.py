@@ -230,6 +230,7 @@ def not_finite(value: float, dtype: torch.dtype = torch.float32) -> dict[str, di
 
 
 CORRUPT = RefusalReason.CORRUPT
+_LIE = (CORRUPT, RefusalReason.UNSUPPORTED)  # a type that is not known may be damage or news
 _NAMED = ("visual_encoder.conv_in.weight",)
 CASES: tuple[Bad, ...] = (
     *(
@@ -243,7 +244,7 @@ CASES: tuple[Bad, ...] = (
         for share in cuts
     ),
     *(Bad(f"a flipped bit: {name}", "changed bits", bytes_file(make), CORRUPT) for name, make in _FLIPPED.items()),
-    *(Bad(name, "changed headers", bytes_file(make), CORRUPT) for name, make in _HEADERS.items()),
+    *(Bad(name, "changed headers", bytes_file(make), _LIE) for name, make in _HEADERS.items()),
     *(Bad(f"torch zip with {name}", "changed headers", bytes_file(make), CORRUPT) for name, make in _ZIPS.items()),
     Bad("NaN in a weight", "not finite", torch_file(lambda: not_finite(float("nan"))), CORRUPT, _NAMED),
     Bad("infinity in a weight", "not finite", torch_file(lambda: not_finite(float("inf"))), CORRUPT, _NAMED),

@@ -88,6 +88,16 @@ _MAKERS: dict[str, Callable[[], bytes]] = {
     "tar with a block device": lambda: _tar(special(tarfile.BLKTYPE)),
     "tar with a named pipe": lambda: _tar(special(tarfile.FIFOTYPE)),
 }
+
+
+def _reasons(name: str) -> tuple[RefusalReason, ...]:
+    """A name that leads out is hostile; a link may as well be called damage, or the text that zips keep of it."""
+    if name == "zip with a symbolic link":
+        return RefusalReason.UNSAFE, RefusalReason.CORRUPT, RefusalReason.NOT_A_CHECKPOINT
+    special = any(word in name for word in ("link", "device", "pipe"))
+    return (RefusalReason.UNSAFE, RefusalReason.CORRUPT) if special else (RefusalReason.UNSAFE,)
+
+
 CASES: tuple[Bad, ...] = tuple(
-    Bad(name, "ways out", bytes_file(make, "archive"), RefusalReason.UNSAFE) for name, make in _MAKERS.items()
+    Bad(name, "ways out", bytes_file(make, "archive"), _reasons(name)) for name, make in _MAKERS.items()
 )

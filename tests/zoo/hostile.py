@@ -226,12 +226,21 @@ def _pickled(make: Callable[[Path], Any], protocol: int) -> Callable[[Path], byt
 
 # an object of any class may set its state; that this one does harm cannot be seen
 _ANY_OBJECT = ("BUILD", "a state setter")
+# what is no storage is damage where a storage should be
+_NO_STORAGE = "torch's nested storages"
 UNSAFE, CORRUPT, NO_WEIGHTS = RefusalReason.UNSAFE, RefusalReason.CORRUPT, RefusalReason.NO_WEIGHTS
+_EXTENSION = (UNSAFE, CORRUPT, NO_WEIGHTS, RefusalReason.UNSUPPORTED)
 _NOT = RefusalReason.NOT_A_CHECKPOINT
 
 
 def _reason(name: str) -> tuple[RefusalReason, ...]:
+    if name == _NO_STORAGE:
+        return UNSAFE, CORRUPT
     return (UNSAFE, NO_WEIGHTS) if name in _ANY_OBJECT else (UNSAFE,)
+
+
+def _says(name: str, word: str) -> tuple[str, ...]:
+    return () if name in (*_ANY_OBJECT, _NO_STORAGE) else (word,)
 
 
 def _container_case(name: str, wrap: Callable[[bytes], bytes]) -> Bad:
@@ -297,7 +306,6 @@ _GOOD_BESIDE: dict[str, Build] = {
     "a bin shard": _bin_shard,
     "a key": stream_file(lambda mark: torch_bytes({**released(), Runs(mark): 1})),
     "a state setter": stream_file(lambda mark: torch_bytes({**released(), "extra": Settles(mark)})),
-    "nested storages": stream_file(lambda mark: torch_bytes({**released(), "extra": _nested_bytes(mark)})),
     "pickle.loads": stream_file(lambda mark: torch_bytes({**released(), "x": _OBJECTS["pickle.loads"][0](mark)})),
 }
 
@@ -314,14 +322,14 @@ CASES: tuple[Good | Bad, ...] = (
             "payloads by opcode",
             stream_file(_pickled(make, p)),
             _reason(name),
-            (word,),
+            _says(name, word),
         )
         for name, (make, word) in _OBJECTS.items()
         for p in (2, 4)
         if name != "torch.load"
     ),
     *(
-        Bad(f"payload by {name}", "payloads by opcode", stream_file(make), _reason(name), (word,))
+        Bad(f"payload by {name}", "payloads by opcode", stream_file(make), _reason(name), _says(name, word))
         for name, (make, word) in _STREAMS.items()
     ),
     *(
@@ -330,11 +338,11 @@ CASES: tuple[Good | Bad, ...] = (
             "payloads by opcode",
             stream_file(lambda mark, make=make: _in_torch_zip(make(mark))),
             _reason(name),
-            (word,),
+            _says(name, word),
         )
         for name, (make, word) in _STREAMS.items()
     ),
-    Bad("payload by EXT1", "payloads by opcode", stream_file(_extension), (UNSAFE, CORRUPT, RefusalReason.UNSUPPORTED)),
+    Bad("payload by EXT1", "payloads by opcode", stream_file(_extension), _EXTENSION),
     Bad(
         "payload by protocol 0",
         "payloads by opcode",
@@ -357,6 +365,6 @@ CASES: tuple[Good | Bad, ...] = (
         moments=_moments,
         **_ACCELERATE,
     ),
-    Bad("payload for a whole bin shard", "payloads by container", _bin_shard_only, UNSAFE, ("system",)),
+    Bad("payload for a whole bin shard", "payloads by container", _bin_shard_only, (UNSAFE, CORRUPT), ("system",)),
     Bad("payload for a ZeRO rank", "payloads by container", _zero_with_payload, (UNSAFE, CORRUPT)),
 )

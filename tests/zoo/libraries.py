@@ -325,7 +325,7 @@ CASES: tuple[Good | Bad, ...] = (
         "Lightning",
         _AVERAGED.build,
         _AVERAGED.averages,
-        moments=_AVERAGED.moments,
+        decides=("fresh",),  # the moments are those of the plain weights
         options={"weights": "ema"},
         **_LIGHTNING,
     ),

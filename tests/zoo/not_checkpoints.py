@@ -51,7 +51,7 @@ _BYTES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "a PNG image": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, ("PNG",)),
     "a PDF": (b"%PDF-1.7\n" + bytes(range(256)) * 9, ("PDF",)),
     "an ONNX network": (b"\x08\x08\x12\x07pytorch\x1a\x062.11.0" + bytes(range(256)) * 9, ("ONNX",)),
-    "a Word document": (zip_of({"[Content_Types].xml": b"<x/>", "word/document.xml": b"<x/>"}), ("zip",)),
+    "a Word document": (zip_of({"[Content_Types].xml": b"<x/>", "word/document.xml": b"<x/>"}), ("word",)),
     "a zip without a checkpoint": (zip_of({"README.md": b"# x", "src/a.py": b"x = 1"}), ("zip", "README.md")),
     "a tar without a checkpoint": (tar_of({"README.md": b"# x", "src/a.py": b"x = 1"}), ("tar", "README.md")),
     "an empty zip": (zip_of({}), ("zip",)),

@@ -91,7 +91,7 @@ _MISMATCH, _UNSUPPORTED = RefusalReason.MISMATCH, RefusalReason.UNSUPPORTED
 _NETWORKS: dict[str, tuple[Shapes, tuple[str, ...]]] = {
     "Wav2Lip's generator": (_GENERATOR, ("Wav2Lip", "generator")),
     "Wav2Lip's discriminator": (_DISCRIMINATOR, ("Wav2Lip", "discriminator")),
-    "a face detector": (_FACE_DETECTOR, ("conv1_1.weight",)),
+    "a face detector": (_FACE_DETECTOR, ()),
     "an image autoencoder": (_VAE, ()),
     "a ResNet": (_RESNET, ("conv1.weight",)),
 }
