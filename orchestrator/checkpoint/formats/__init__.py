@@ -32,6 +32,9 @@ def read_checkpoint(path: Path) -> Contents:
     try:
         if path.is_dir():
             return read_folder(path)
+        if not path.is_file():
+            what = "is not a checkpoint: it is a pipe, a socket or a device"
+            raise refuse(path, RefusalReason.NOT_A_CHECKPOINT, what, "give a file or a folder")
         source = SourceFile(path, Blob.of_file(path))
         return read_index_file(path) if is_index(source) else read_source(source)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from orchestrator.checkpoint.directory import is_canonical
 from orchestrator.checkpoint.formats.base import Contents, FolderFormat
 from orchestrator.checkpoint.formats.folders.accelerate import ACCELERATE
 from orchestrator.checkpoint.formats.folders.dcp import DCP
@@ -14,7 +15,7 @@ from orchestrator.checkpoint.formats.folders.huggingface import HUGGINGFACE
 from orchestrator.checkpoint.formats.folders.mlflow import MLFLOW
 from orchestrator.checkpoint.formats.folders.sharded import SHARDED, is_index, read_index_file
 from orchestrator.checkpoint.formats.folders.single import SINGLE
-from orchestrator.checkpoint.formats.folders.unknown import refuse_folder
+from orchestrator.checkpoint.formats.folders.unknown import refuse_folder, refuse_packed
 
 _RAY_METADATA = ".metadata.json"
 
@@ -25,6 +26,8 @@ def read_folder(folder: Path) -> Contents:
     Raises:
         CheckpointError: it is refused; `reason` says why.
     """
+    if is_canonical(folder):  # outside of an archive these are verified and read by the directory's own reader
+        raise refuse_packed(folder)
     for kind in FOLDERS:
         if kind.detect(folder):
             contents = kind.read(folder)

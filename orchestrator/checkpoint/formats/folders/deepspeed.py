@@ -28,7 +28,7 @@ from orchestrator.checkpoint.formats.folders.deepspeed_ranks import (
     settings_of,
     shapes_in,
 )
-from orchestrator.checkpoint.formats.folders.files import FolderReader, a_tensor, by_number, files_in, folders_in
+from orchestrator.checkpoint.formats.folders.files import FolderReader, a_tensor, by_number, files_in, folders_in, peek
 from orchestrator.checkpoint.formats.folders.flat import Row, Shapes, cut_parts, cut_whole
 from orchestrator.checkpoint.formats.paths import member_of, require_inside
 from orchestrator.checkpoint.state import Decision, DecisionSource
@@ -65,7 +65,7 @@ DEEPSPEED = FolderFormat("deepspeed", detect, read)
 
 
 def _tags(folder: Path) -> list[str]:
-    return [name for name in folders_in(folder) if any(map(is_state_file, files_in(folder / name)))]
+    return [name for name in folders_in(folder) if any(map(is_state_file, peek(folder / name)))]
 
 
 def _the_tag(reader: FolderReader) -> tuple[str, tuple[Decision, ...]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -29,6 +30,8 @@ from orchestrator.errors import CheckpointError
 _MOST_FILES = 100_000
 _LONGEST_TEXT = 64 << 20
 _LONGEST_NAME = 1000
+_DEEPEST = 3
+_depth: ContextVar[int] = ContextVar("folders within archives", default=0)
 
 
 def files_in(folder: Path) -> list[str]:
@@ -39,6 +42,14 @@ def files_in(folder: Path) -> list[str]:
 def folders_in(folder: Path) -> list[str]:
     """Names of the folders directly in a folder, in order; not of links, which could lead anywhere."""
     return _names_in(folder, lambda path: path.is_dir() and not path.is_symlink())
+
+
+def peek(folder: Path) -> list[str]:
+    """Names of the plain files in an inner folder; none where it cannot be read."""
+    try:
+        return files_in(folder)
+    except OSError:
+        return []
 
 
 def by_number(names: list[str]) -> list[str]:
@@ -85,7 +96,7 @@ class FolderReader:
             CheckpointError: it is none.
         """
         try:
-            value = json.loads(self.text(name))
+            value = json.loads(self.text(name), object_pairs_hook=_no_repeats)
         except (ValueError, RecursionError) as error:
             raise self.damaged(name, f"it is no whole JSON file ({str(error)[:80]})") from error
         if not isinstance(value, dict):
@@ -161,7 +172,14 @@ class FolderReader:
         return Contents(container, data, ordered, self.metadata, report_names(self.names), **more)
 
     def _read(self, name: str, blob: Blob, read: Callable[[SourceFile], Contents]) -> Contents:
-        contents = read(SourceFile(self.folder / name, blob))
+        before = _depth.get()
+        if before >= _DEEPEST:  # an archive may hold a folder with an archive, and even itself
+            raise self.damaged(name, f"folders and archives are in one another, more than {_DEEPEST} deep")
+        token = _depth.set(before + 1)
+        try:
+            contents = read(SourceFile(self.folder / name, blob))
+        finally:
+            _depth.reset(token)
         self.names |= set(contents.placeholders)
         return contents
 
@@ -219,6 +237,13 @@ def _step(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if is_count(value) else None
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands in it twice")
+    return found
 
 
 def _names_in(folder: Path, matters: Callable[[Path], bool]) -> list[str]:
