@@ -18,6 +18,7 @@ MODULES = (
     "averages",
     "layouts",
     "objects",
+    "lightning_runs",
     "libraries",
     "not_checkpoints",
     "damaged",
