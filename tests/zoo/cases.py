@@ -22,6 +22,7 @@ MODULES = (
     "libraries",
     "not_checkpoints",
     "damaged",
+    "payloads",
     "hostile",
     "escapes",
     "bombs",

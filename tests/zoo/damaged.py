@@ -21,6 +21,7 @@ from torch import Tensor
 from orchestrator.errors import RefusalReason
 from tests.zoo.case import Bad
 from tests.zoo.files import (
+    LEGACY,
     bytes_file,
     legacy_tar,
     parameter_tree,
@@ -36,7 +37,6 @@ from tests.zoo.nets import stable_weights
 CUTS = (0.1, 0.5, 0.9, 0.999)
 """How much of a file is left."""
 _TAR_CUTS = (0.1, 0.5, 0.9, 0.99)  # what follows the last member is padding only
-_LEGACY = {"_use_new_zipfile_serialization": False}
 
 
 def _npz() -> bytes:
@@ -54,7 +54,7 @@ def _script() -> bytes:
 _WHOLE: dict[str, tuple[Callable[[], bytes], tuple[float, ...]]] = {
     "torch zip": (lambda: torch_bytes(released()), CUTS),
     "deflated torch zip": (lambda: rezipped(torch_bytes(released()), zipfile.ZIP_DEFLATED), CUTS),
-    "torch legacy": (lambda: torch_bytes(released(), **_LEGACY), CUTS),
+    "torch legacy": (lambda: torch_bytes(released(), **LEGACY), CUTS),
     "torch 0.1 tar": (lambda: legacy_tar(released()), _TAR_CUTS),
     "pickle of tensors": (lambda: pickle.dumps(released(), 4), CUTS),
     "safetensors": (lambda: save(stable_weights()), CUTS),

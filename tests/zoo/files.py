@@ -24,6 +24,9 @@ from torch import Tensor
 from tests.zoo.case import Build, Good
 from tests.zoo.nets import net_of, stable_model_config, stable_weights
 
+LEGACY: dict[str, Any] = {"_use_new_zipfile_serialization": False}
+"""For `torch.save`: as before torch 1.6."""
+
 
 def torch_file(make: Callable[[], Any], name: str = "net.pt", **options: Any) -> Build:
     """A case's `build`: `torch.save` of what `make` gives."""
@@ -260,7 +263,6 @@ def _ours() -> dict[str, str]:
     return {"format": "pt", "global_step": "12", "model_config": stable_model_config().model_dump_json()}
 
 
-_LEGACY = {"_use_new_zipfile_serialization": False}
 CASES: tuple[Good, ...] = (
     Good("torch zip", "torch zip", torch_file(released)),
     Good("torch zip with the wrong ending", "torch zip", torch_file(released, "net.safetensors")),
@@ -275,9 +277,9 @@ CASES: tuple[Good, ...] = (
         torch_file(lambda: {n: torch.nn.Parameter(t) for n, t in stable_weights().items()}),
     ),
     *(Good(f"torch zip, pickle protocol {p}", "torch zip", torch_file(released, pickle_protocol=p)) for p in (3, 4, 5)),
-    Good("torch legacy", "torch legacy", torch_file(released, **_LEGACY)),
+    Good("torch legacy", "torch legacy", torch_file(released, **LEGACY)),
     *(
-        Good(f"torch legacy, pickle protocol {p}", "torch legacy", torch_file(released, pickle_protocol=p, **_LEGACY))
+        Good(f"torch legacy, pickle protocol {p}", "torch legacy", torch_file(released, pickle_protocol=p, **LEGACY))
         for p in (3, 4, 5)
     ),
     Good("torch 0.1 tar", "torch legacy", bytes_file(lambda: legacy_tar(released()))),
