@@ -64,6 +64,18 @@ class InspectReport:
         """Whether training would continue exactly: optimizer and data position are both there."""
         return "optimizer" in self.present and "samples" in self.present
 
+    @property
+    def dangerous(self) -> tuple[str, ...]:
+        """Names in the file that would run code in a reader that follows them."""
+        return tuple(name for name in self.placeholders if runs_code(name))
+
+    @property
+    def values_line(self) -> str:
+        """What is known about the values of the tensors."""
+        if self.values_checked:
+            return "every value was read: checksums hold, and what is not finite is told above"
+        return "values were not read: checksums, NaN and infinity are not settled (--deep reads them)"
+
     def to_dict(self) -> dict[str, Json]:
         """As plain JSON data."""
         raw = asdict(self)
@@ -71,7 +83,7 @@ class InspectReport:
         raw["decisions"] = [decision.to_dict() for decision in self.decisions]
         for key in ("present", "missing", "placeholders", "ignored"):
             raw[key] = list(raw[key])
-        dangerous = [name for name in self.placeholders if runs_code(name)]
+        dangerous = list(self.dangerous)
         return {**raw, "resumable": self.resumable, "dangerous": dangerous, "safe": not dangerous}
 
     def lines(self) -> list[str]:
@@ -84,7 +96,17 @@ class InspectReport:
             f"missing: {', '.join(self.missing) or 'nothing'}",
         ]
         facts += [f"{d.field} = {d.value} ({d.source}): {d.why}" for d in self.decisions]
-        return facts + [f"not carried over: {', '.join(self.ignored)}"] * bool(self.ignored)
+        facts += [f"not carried over: {', '.join(self.ignored)}"] * bool(self.ignored)
+        return [*facts, f"safety: {self._safety_line()}", f"values: {self.values_line}"]
+
+    def _safety_line(self) -> str:
+        if self.dangerous:
+            return (
+                f"DANGER, it names code that a careless reader would run: {', '.join(self.dangerous)}; nothing was run"
+            )
+        if self.placeholders:
+            return f"classes that became placeholders: {', '.join(self.placeholders)}; none was imported or called"
+        return "it names nothing but tensors and plain data"
 
 
 def parts(state: TrainState) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from orchestrator.checkpoint import (
     Best,
     TrainState,
     is_complete,
+    model_of,
     read_manifest,
     read_plain,
     read_state,
@@ -28,6 +30,7 @@ from orchestrator.checkpoint import (
 from orchestrator.checkpoint.tensors import DTYPE_NAMES, non_finite, write_tensors
 from orchestrator.config.model import StableSyncNetConfig
 from orchestrator.errors import CheckpointError, RefusalReason
+from orchestrator.models import build_meta
 
 from .conftest import refusal
 
@@ -73,7 +76,7 @@ def test_plain_python_can_read_it(tmp_path: Path, state: TrainState) -> None:
 
 
 def test_a_fresh_optimizer_leaves_no_file(tmp_path: Path, state: TrainState) -> None:
-    save_state(replace(state, optimizer=None, rng=None), tmp_path / "ckpt")
+    save_state(replace(state, optimizer=None, rng=None, history=[]), tmp_path / "ckpt")
     assert sorted(path.name for path in (tmp_path / "ckpt").iterdir()) == [
         "manifest.json",
         "model.safetensors",
@@ -93,6 +96,8 @@ def test_the_hash_covers_the_state_and_nothing_else(state: TrainState) -> None:
         {"step": 13},
         {"best": None},
         {"progress": {}},
+        {"history": []},
+        {"schedule": {"last_epoch": 3}},
         {"options": {"dtype": "keep"}},
         {"model": state.model.model_copy(update={"resolution": 128})},
     ]
@@ -100,7 +105,9 @@ def test_the_hash_covers_the_state_and_nothing_else(state: TrainState) -> None:
     assert len(hashes) == 1 + len(changes)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.safetensors", "rng.safetensors", "history.csv", "state.json"]
+)
 def test_damage_is_named(tmp_path: Path, state: TrainState, name: str) -> None:
     save_state(state, tmp_path / "ckpt")
     path = tmp_path / "ckpt" / name
@@ -128,7 +135,7 @@ def test_every_change_of_the_manifest_is_noticed(tmp_path: Path, state: TrainSta
         with pytest.raises(CheckpointError) as caught:
             read_manifest(tmp_path / "ckpt")
         assert caught.value.reason in (RefusalReason.CORRUPT, RefusalReason.UNSUPPORTED)
-    path.write_bytes(whole.replace(b'"format_version": 1', b'"format_version": 99'))
+    path.write_bytes(whole.replace(b'"format_version": 2', b'"format_version": 99'))
     refusal(lambda: read_state(tmp_path / "ckpt"), RefusalReason.UNSUPPORTED)
 
 
@@ -146,6 +153,58 @@ def test_nothing_is_overwritten(tmp_path: Path, state: TrainState) -> None:
     refusal(lambda: write_state(state, tmp_path / "full"), RefusalReason.EXISTS)
     refusal(lambda: save_state(state, tmp_path / "full"), RefusalReason.EXISTS)
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "mine.txt"]
+
+
+def test_a_disk_that_is_full_or_read_only_is_one_message_and_leaves_nothing(
+    tmp_path: Path, state: TrainState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limit[1]))  # less than the weights, more than the rest
+    try:
+        message = refusal(lambda: save_state(state, tmp_path / "runs" / "c"), RefusalReason.STORAGE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "runs" in message and list(tmp_path.iterdir()) == []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert "Permission denied" in refusal(lambda: save_state(state, tmp_path / "c"), RefusalReason.STORAGE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fresh_optimizer_is_bit_identical_to_explicit_zeros(
+    tmp_path: Path, config: StableSyncNetConfig, weights: dict[str, Tensor]
+) -> None:
+    zeros = {
+        name: {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p), "step": torch.tensor(0.0)}
+        for name, p in build_meta(config).named_parameters()
+        for p in [weights[name]]
+    }
+    results = []
+    for moments in (None, zeros):
+        folder = tmp_path / str(moments is None)
+        save_state(TrainState(config, weights, optimizer=moments), folder)
+        results.append(three_steps(read_state(folder)))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    sizes = [sum(file.stat().st_size for file in (tmp_path / name).iterdir()) for name in ("True", "False")]
+    assert sizes[1] > 2.9 * sizes[0]
+
+
+def three_steps(state: TrainState) -> list[Tensor]:
+    """Parameters after three steps of AdamW from a state."""
+    model = model_of(state)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    if state.optimizer is not None:
+        numbered = {i: state.optimizer[name] for i, (name, _) in enumerate(model.named_parameters())}
+        optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+    return [parameter.detach() for parameter in model.parameters()]
 
 
 def test_a_failed_save_leaves_nothing(tmp_path: Path, state: TrainState) -> None:

@@ -1,14 +1,12 @@
 """The command `orchestrator`: what a person types. Every command is one library call and a rendering of its result.
 
-Exit codes: 0 done, 1 done but the answer is bad (a failing doctor, a plan with problems), 2 refused or failed with one
-clear message, 130 interrupted.
+Exit codes: 0 done, 1 done but the answer is bad (a failing doctor, a plan with problems, a damaged state, two
+checkpoints that differ), 2 refused or failed with one clear message, 130 interrupted.
 """
 
 from __future__ import annotations
 
-import json
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,9 +16,19 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator import __version__
+from orchestrator.cli import checkpoints
+from orchestrator.cli.console import (
+    AsJson,
+    Checkpoint,
+    ModelFile,
+    err,
+    model_in,
+    out,
+    print_card,
+    print_json,
+    print_notes,
+)
 from orchestrator.errors import OrchestratorError
-
-_LOG_WIDTH = 200
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,16 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train SyncNets from any pretrained file: inspect, normalize, prepare, train, sweep, evaluate, export.",
 )
-# logs and pipes have no width of their own: 80 columns would break paths and commands that people copy
-out = Console(highlight=False, width=None if sys.stdout.isatty() else _LOG_WIDTH)
-err = Console(stderr=True, highlight=False)
-
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; LatentSync's own files load too.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")]
 Name = Annotated[str, typer.Option("--name", help="The run's name: the same name continues the same run.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint file or directory.")]
-ModelFile = Annotated[Path | None, typer.Option("--config", help="A YAML file that describes the network.")]
 NameOrNone = Annotated[str | None, typer.Option("--name", help="The run's name, to tell a start from a continuation.")]
 Data = Annotated[Path, typer.Option("--data", help="The folder that `prepare` wrote.")]
 
@@ -83,31 +84,11 @@ def demo(
     run_demo(folder, out)
 
 
-@app.command()
-def inspect(file: File, config: ModelFile = None, as_json: AsJson = False) -> None:
-    """What is this file? Format, architecture, what is missing, and what normalizing would decide."""
-    from orchestrator.checkpoint import inspect as look
-
-    report = look(file, model_config=_model(config)).to_dict()
-    _print_json(report) if as_json else _card(str(file), report)
-
-
-@app.command()
-def normalize(
-    file: File,
-    folder: Annotated[Path, typer.Option("--out", help="The store that the resumable state is written to.")],
-    config: ModelFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """A weights-only file becomes a resumable state, with a report of every decision."""
-    from orchestrator.checkpoint import normalize as make
-
-    result = make(file, folder, model_config=_model(config))
-    if as_json:
-        _print_json({**result.report.to_dict(), "state": str(result.path)})
-    else:
-        _card(str(file), result.report.to_dict())
-        out.print(f"resumable state: {result.path}", soft_wrap=True)
+app.command()(checkpoints.inspect)
+app.command()(checkpoints.normalize)
+app.command("list")(checkpoints.list_states)
+app.command()(checkpoints.verify)
+app.command()(checkpoints.diff)
 
 
 @app.command()
@@ -134,7 +115,7 @@ def prepare(
     except ValidationError as error:
         raise ConfigError(describe_validation(error, PreparationConfig), source="the options") from None
     summary = run(videos, folder, config, console=Console(quiet=True) if as_json else out)
-    _print_json(asdict(summary)) if as_json else _card(str(folder), asdict(summary))
+    print_json(asdict(summary)) if as_json else print_card(str(folder), asdict(summary))
 
 
 @app.command()
@@ -144,10 +125,10 @@ def plan(config: ConfigFile, overrides: Overrides = None, name: NameOrNone = Non
 
     result = look_ahead(config, overrides or [], name=name)
     if as_json:
-        _print_json({"start": result.start, **result.facts, "notes": result.notes, "problems": result.problems})
+        print_json({"start": result.start, **result.facts, "notes": result.notes, "problems": result.problems})
     else:
-        _card(str(config), {"start": result.start, **result.facts})
-        _print_notes(result.notes)
+        print_card(str(config), {"start": result.start, **result.facts})
+        print_notes(result.notes)
         for problem in result.problems:
             err.print(f"problem: {problem}", markup=False, soft_wrap=True)
     raise typer.Exit(int(bool(result.problems)))
@@ -160,7 +141,7 @@ def train(config: ConfigFile, name: Name, overrides: Overrides = None) -> None:
     from orchestrator.runtime.train import train as run
 
     checked, notes = load_config_with_notes(config, overrides or [])
-    _print_notes(notes)
+    print_notes(notes)
     result = run(checked, name, console=out)
     _print_result(result)
 
@@ -190,7 +171,7 @@ def status(
 
 @app.command()
 def evaluate(
-    file: File,
+    file: Checkpoint,
     data: Data,
     split: Annotated[Literal["val", "train", "all"], typer.Option(help="Which clips.")] = "val",
     pairs: Annotated[int, typer.Option(min=2, help="Balanced pairs to judge.")] = 2048,
@@ -202,28 +183,18 @@ def evaluate(
 
     from orchestrator.training.evaluation import evaluate as judge
 
-    report = judge(file, data, split=split, pairs=pairs, model_config=_model(config))
+    report = judge(file, data, split=split, pairs=pairs, model_config=model_in(config))
     if as_json:
-        _print_json(asdict(report))
+        print_json(asdict(report))
         return
-    _card(
+    print_card(
         str(file),
         {**{key: round(value, 4) for key, value in report.metrics.items()}, "chance": "accuracy 0.5, loss ln 2"},
     )
     out.print(f"{report.pairs} pairs of {report.clips} {report.split} clips, pair list {report.pairs_hash[:12]}")
 
 
-@app.command()
-def export(
-    file: File,
-    form: Annotated[Literal["latentsync", "wav2lip", "safetensors"], typer.Option("--format", help="The layout.")],
-    target: Annotated[Path, typer.Option("--out", help="The file to write.")],
-) -> None:
-    """Weights in the layout that other trainers load."""
-    from orchestrator.checkpoint import export as write
-
-    write(file, form, target)
-    out.print(f"wrote {target}", soft_wrap=True)
+app.command()(checkpoints.export)
 
 
 @app.command()
@@ -240,40 +211,6 @@ def doctor(storage: Annotated[str, typer.Option(help="The folder that holds the 
     raise typer.Exit(int(not all(finding.ok for finding in findings)))
 
 
-def _model(config: Path | None) -> Any:
-    if config is None:
-        return None
-    from orchestrator.config import load_model_config
-
-    return load_model_config(config)
-
-
-def _print_notes(notes: list[str]) -> None:
-    for note in notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
-
-
-def _card(title: str, facts: dict[str, Any]) -> None:
-    """Facts as a two-column table; nested ones indented below their name."""
-    table = Table(title=title, show_header=False, box=None, title_justify="left", title_style="bold")
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for key, value in facts.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            table.add_row(key, "")
-            for item in value:
-                table.add_row(
-                    f"  {item.get('field', '')}", f"{item.get('value')} ({item.get('source')}: {item.get('why')})"
-                )
-        else:
-            table.add_row(key, json.dumps(value) if isinstance(value, (list, dict)) else str(value))
-    out.print(table)
-
-
-def _print_json(content: Any) -> None:
-    sys.stdout.write(json.dumps(content, indent=1, default=str) + "\n")
-
-
 def _print_result(result: Any) -> None:
     from orchestrator.tracking import open_hint
 
@@ -285,7 +222,7 @@ def _print_result(result: Any) -> None:
         "MLflow run": result.run_id,
         "open MLflow": open_hint(result.tracking_uri),
     }
-    _card(result.name, facts)
+    print_card(result.name, facts)
 
 
 def _print_ranking(result: Any) -> None:
@@ -304,7 +241,3 @@ def _print_ranking(result: Any) -> None:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,61 @@
+"""What all commands share: where they print, the arguments that several of them take, and plain tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+_LOG_WIDTH = 200
+
+# logs and pipes have no width of their own: 80 columns would break paths and commands that people copy
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _LOG_WIDTH)
+err = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Checkpoint = Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint file or folder, or the URI of one.")]
+ModelFile = Annotated[
+    Path | None, typer.Option("--model-config", "--config", help="A YAML file that describes the network.")
+]
+
+
+def model_in(config: Path | None) -> Any:
+    """The network that a YAML file describes."""
+    if config is None:
+        return None
+    from orchestrator.config import load_model_config
+
+    return load_model_config(config)
+
+
+def print_json(content: Any) -> None:
+    """JSON on standard output, with nothing around it."""
+    sys.stdout.write(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Remarks, one line each."""
+    for note in notes:
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Facts, one line each, never broken."""
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def print_card(title: str, facts: Mapping[str, Any]) -> None:
+    """Facts as a two-column table."""
+    table = Table(title=title, show_header=False, box=None, title_justify="left", title_style="bold")
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in facts.items():
+        table.add_row(key, json.dumps(value) if isinstance(value, (list, dict)) else str(value))
+    out.print(table)
