@@ -14,12 +14,12 @@ from orchestrator.checkpoint.formats.layouts.values import count_decision, count
 from orchestrator.checkpoint.state import Decision, DecisionSource, Json
 
 STEPS = (
-    "global_step", "global_steps", "step", "steps", "iteration", "iterations", "iter", "n_iter", "num_iter", "niter",
-    "it", "itr", "current_step", "train_step", "num_steps", "total_steps", "step_count",
+    "global_step", "global_steps", "step", "iteration", "iterations", "iter", "n_iter", "niter", "it", "itr",
+    "current_step", "train_step", "step_count",
 )  # fmt: skip
-"""Names of a count of optimizer steps."""
-EPOCHS = ("global_epoch", "epoch", "epochs", "current_epoch", "n_epoch", "num_epochs")
-"""Names of a count of epochs."""
+"""Names of a count of optimizer steps done; `total_steps` and its like often mean those that are planned."""
+EPOCHS = ("global_epoch", "epoch", "current_epoch", "n_epoch")
+"""Names of a count of epochs done."""
 
 
 def step_of(scopes: Scopes, metadata: Mapping[str, str]) -> tuple[int | None, Decision]:

@@ -19,7 +19,8 @@ from orchestrator.checkpoint.formats.pickles import plain
 from orchestrator.checkpoint.names import clean_names
 from orchestrator.checkpoint.state import AnyModelConfig, Decision, DecisionSource
 from orchestrator.config import load_model_config
-from orchestrator.config.model import ModelConfig
+from orchestrator.config.latentsync import is_latentsync
+from orchestrator.config.model import ModelConfig, StableSyncNetConfig
 from orchestrator.errors import CheckpointError, ConfigError
 
 _MODEL: TypeAdapter[AnyModelConfig] = TypeAdapter(ModelConfig)
@@ -56,17 +57,19 @@ def _descriptions(raw: Any) -> Iterator[Mapping[str, Any]]:
     if not isinstance(raw, Mapping):
         return
     if all(isinstance(raw.get(part), Mapping) and "downsample_factors" in raw[part] for part in _ENCODERS):
-        yield {"name": "stable_syncnet", **{part: raw[part] for part in _ENCODERS}, **_known(raw)}
+        yield {**_known(raw), "name": "stable_syncnet"}
     elif isinstance(raw.get("name"), str) and raw["name"].endswith(("syncnet", "trainer", "fork")):
         yield raw
+    if is_latentsync(raw):
+        yield raw  # with what its other sections say about the input
     for section in _SECTIONS:
         if isinstance(raw.get(section), Mapping):
             yield from _descriptions(raw[section])
 
 
 def _known(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """What else a description may say; the rest of the dict is about something else."""
-    return {key: value for key, value in raw.items() if key in ("num_frames", "input", "input_shape")}
+    """What a description may say; the rest of the dict is about something else."""
+    return {key: value for key, value in raw.items() if key in StableSyncNetConfig.model_fields}
 
 
 def _fitting(raw: Mapping[str, Any], weights: Mapping[str, Any], path: str) -> AnyModelConfig | None:

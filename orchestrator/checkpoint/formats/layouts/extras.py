@@ -24,7 +24,7 @@ _ONLY_COUNTS = ("step", "steps", "epoch", "step_size", "count", "index")
 
 
 def optimizers_of(scopes: Scopes) -> list[Any]:
-    """Every optimizer's state; empty ones too, but no None."""
+    """Every optimizer's state as it is, also where it is an object or a senseless value; but no None."""
     found: list[Any] = []
     for entry in scopes.all(lambda entry: bool(_OPTIMIZER.search(entry.key)) and not _is_named_otherwise(entry.key)):
         value = entry.value
@@ -33,7 +33,7 @@ def optimizers_of(scopes: Scopes) -> list[Any]:
         elif isinstance(value, Mapping):
             found += [value] if "state" in value or not value else _inner_optimizers(value)
         elif value is not None:
-            continue
+            found.append(entries_of(value) or {})
         scopes.use(entry)
     return found
 

@@ -73,10 +73,11 @@ def _entries(data: Any, taken: TensorSet) -> Iterator[Entry]:
         value, above = _follow(value, key), f"{above}{key}."
         if value is None:
             return
-    if isinstance(value, Mapping) and taken.kind == "dict":
+    entries = entries_of(value)
+    if entries is not None and taken.kind == "dict":
         parts = {name.partition(".")[0] for name in taken.weights}
         around = [entry for entry in _beside(value, above, "") if not _is_weight(entry, taken, parts)]
-        averages = AVERAGES_ITSELF in value
+        averages = AVERAGES_ITSELF in entries
         yield from (entry for entry in around if not (averages and is_tensor(entry.value)))
 
 

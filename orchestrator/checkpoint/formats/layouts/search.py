@@ -28,7 +28,7 @@ AVERAGES_ITSELF = "initted"
 """ema-pytorch's mark; its `step` counts updates of the average."""
 
 _PARTS_OF_LAYERS = ("weight", "bias")
-_NO_WEIGHTS = ("optim", "sched", "scaler", "rng", "loops", "config", "args")
+_NO_WEIGHTS = ("optim", "sched", "scaler", "rng", "loops", "config", "args", "hparams", "hyper")
 
 
 @dataclass(frozen=True)

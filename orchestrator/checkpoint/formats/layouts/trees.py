@@ -13,7 +13,7 @@ from orchestrator.checkpoint.formats.layouts.values import as_tensor, is_tensor
 from orchestrator.checkpoint.formats.pickles import Inert
 
 _DEEPEST = 64
-_MOST_MODULES = 20_000
+_MOST_MODULES = 10_000
 _MARKS = ("_parameters", "_buffers", "_modules")
 
 

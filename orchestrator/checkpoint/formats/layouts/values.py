@@ -71,9 +71,10 @@ def number(value: object) -> float | int | None:
         value = as_tensor(value)
     if isinstance(value, Tensor):
         value = value.item() if value.numel() == 1 and not value.is_meta and not value.is_complex() else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value
+    sensible = abs(value) < 1 << 64 if isinstance(value, int) else math.isfinite(value)
+    return value if sensible else None
 
 
 def count(value: object) -> int | None:
@@ -96,8 +97,14 @@ def count_decision(field: str, key: str, raw: object, value: int | None, source:
         return Decision(field, source, value, f"`{key}` of the file is the string {str(raw)[:40]!r}, read as a number")
     if value is not None:
         return Decision(field, source, value, f"`{key}` of the file")
-    why = f"`{key}` of the file is no count: {str(raw)[:40]!r}"
+    why = f"`{key}` of the file is no count: {_said(raw)}"
     return Decision(field, DecisionSource.DEFAULT, 0, why)
+
+
+def _said(value: object) -> str:
+    """A value for a person, without reading tensors."""
+    simple = value is None or isinstance(value, (str, bool, float)) or (isinstance(value, int) and abs(value) < 1 << 64)
+    return repr(str(value)[:40]) if simple else describe(value)
 
 
 def _holds_numbers(array: NumpyArray) -> bool:
