@@ -21,6 +21,7 @@ from orchestrator.checkpoint.formats.containers.torch_legacy import TORCH_LEGACY
 from orchestrator.checkpoint.formats.containers.torch_zip import TORCH_ZIP
 from orchestrator.checkpoint.formats.folders.dcp_metadata import Piece, Place, TensorItem, read_table
 from orchestrator.checkpoint.formats.folders.files import FolderReader, files_in, one_of
+from orchestrator.checkpoint.formats.folders.flat import empty
 from orchestrator.checkpoint.formats.layouts.values import describe
 
 METADATA = ".metadata"
@@ -86,7 +87,7 @@ class _Items:
     def tensor(self, name: str, item: TensorItem) -> Tensor:
         stored = [(piece, self.piece(name, item, piece)) for piece in item.pieces if math.prod(piece.shape)]
         if not stored:
-            return torch.empty(item.shape if max(item.shape, default=0) < 1 << 20 else 0, dtype=item.dtype)
+            return empty(item.shape, item.dtype)
         first, tensor = stored[0]
         if first.shape == item.shape:
             return tensor

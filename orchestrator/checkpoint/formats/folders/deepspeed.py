@@ -29,7 +29,7 @@ from orchestrator.checkpoint.formats.folders.deepspeed_ranks import (
     shapes_in,
 )
 from orchestrator.checkpoint.formats.folders.files import FolderReader, a_tensor, by_number, files_in, folders_in, peek
-from orchestrator.checkpoint.formats.folders.flat import Row, Shapes, cut_parts, cut_whole
+from orchestrator.checkpoint.formats.folders.flat import Row, Shapes, cut_parts, cut_whole, empty
 from orchestrator.checkpoint.formats.paths import member_of, require_inside
 from orchestrator.checkpoint.state import Decision, DecisionSource
 from orchestrator.errors import RefusalReason
@@ -121,8 +121,11 @@ class _Rebuilder:
         config = self.model.get("ds_config")
         zero = config.get("zero_optimization") if isinstance(config, Mapping) else None
         stage = zero.get("stage") if isinstance(zero, Mapping) else None
+        folder = self.name.rpartition("/")[0]
+        if not self.files.optimizers and "zero" in folders_in(self.reader.folder / folder):
+            what = "is one of DeepSpeed's universal checkpoints, with a folder per parameter"
+            raise refuse(self.reader.folder, RefusalReason.UNSUPPORTED, what, "give the checkpoint it was made from")
         if isinstance(stage, int) and stage > 0 and not self.files.optimizers:
-            folder = self.name.rpartition("/")[0]
             missing = f"{folder}{'/' if folder else ''}zero_pp_rank_0_mp_rank_00_optim_states.pt"
             what = f"is incomplete: {missing} and those of the other ranks are missing, which hold the float32 weights"
             raise refuse(self.reader.folder, RefusalReason.CORRUPT, what, "copy the whole folder again")
@@ -130,8 +133,12 @@ class _Rebuilder:
     def plain(self) -> tuple[Any, Any]:
         """Without ZeRO: whole as they are."""
         optimizer = self.model.get("optimizer")
-        whole = isinstance(optimizer, Mapping) and "param_groups" in optimizer
-        return self.model.get("module"), optimizer if whole else None
+        if isinstance(optimizer, Mapping) and "param_groups" in optimizer:
+            return self.model.get("module"), optimizer
+        if optimizer is not None:
+            why = "the optimizer without ZeRO is not laid out as torch's, so it is not carried over"
+            self.notes.append(Decision("optimizer", DecisionSource.DERIVED, None, why))
+        return self.model.get("module"), None
 
     def rebuilt(self, states: list[RankState]) -> tuple[dict[str, Any], Any]:
         groups = self.groups()
@@ -186,7 +193,7 @@ class _Rebuilder:
         if sum(piece.numel() for piece in pieces) < count:
             raise self.reader.damaged(self.name, f"the ranks have less of `{name[:80]}` than its shape needs")
         flat = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        return flat[:count].view(shape)
+        return flat[:count].view(shape) if count else empty(shape)
 
     def in_order(self, rebuilt: dict[str, Tensor]) -> dict[str, Any]:
         """In the module's order, with buffers, and with further names of the same parameters."""

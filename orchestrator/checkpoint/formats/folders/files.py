@@ -152,6 +152,7 @@ class FolderReader:
         moved = [Record(r.name, start + r.start, r.size, r.crc) for r in found]
         records = sorted((*self.parts[name].records, *moved), key=lambda record: record.start)
         self.parts[name] = Part(blob, tuple(records))
+        blob.release(start, start + length)  # numbers at odd addresses were copied
         return contents.data
 
     def damaged(self, name: str, how: str) -> CheckpointError:

@@ -7,7 +7,9 @@ A row that is too short, or longer than padding explains, is told by a ValueErro
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -16,26 +18,33 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Tensors by name, in the order in which they lie in a row."""
 
 
+def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """A tensor without elements; flat where the shape is absurd."""
+    try:
+        return torch.empty(shape, dtype=dtype)
+    except RuntimeError:
+        return torch.empty(0, dtype=dtype)
+
+
 class Row:
     """Flat tensors, one after another, looked at as one."""
 
     def __init__(self, pieces: Iterable[Tensor]) -> None:
         self.pieces = tuple(piece for piece in pieces if piece.numel())
-        self.size = sum(piece.numel() for piece in self.pieces)
+        self.ends = list(accumulate(piece.numel() for piece in self.pieces))
+        self.size = self.ends[-1] if self.ends else 0
 
     def cut(self, start: int, count: int) -> list[Tensor]:
         """The stretches of the pieces that make up `count` numbers."""
+        if start + count > self.size:
+            raise ValueError(f"{start + count - self.size:,} numbers are missing at its end")
         found = []
-        for piece in self.pieces:
-            size = piece.numel()
-            if start < size and count > 0:
-                taken = min(size - start, count)
-                found.append(piece.narrow(0, start, taken))
-                start, count = 0, count - taken
-            else:
-                start -= min(start, size)
-        if count > 0:
-            raise ValueError(f"{count:,} numbers are missing at its end")
+        at = bisect_right(self.ends, start)
+        while count > 0:
+            inside = start - (self.ends[at] - self.pieces[at].numel())
+            taken = min(self.ends[at] - start, count)
+            found.append(self.pieces[at].narrow(0, inside, taken))
+            start, count, at = start + taken, count - taken, at + 1
         return found
 
 
@@ -66,7 +75,7 @@ def cut_parts(rows: Sequence[Row], shapes: Shapes) -> dict[str, Tensor]:
 
 def _joined(pieces: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
     if not pieces:
-        return torch.empty(shape)
+        return empty(shape)
     flat = pieces[0] if len(pieces) == 1 else torch.cat(tuple(pieces))
     return flat[: math.prod(shape)].view(shape)
 

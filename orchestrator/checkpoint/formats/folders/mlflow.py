@@ -21,7 +21,9 @@ from orchestrator.errors import RefusalReason
 _MLMODEL = "MLmodel"
 _FLAVOR = "pytorch"
 _FILES = ("model.pth", "model.pt2", "state_dict.pth")
-_MOST_YAML = 1 << 20
+_MOST_YAML = 1 << 18
+_TextLoader = yaml.BaseLoader
+"""Knows text, lists and dicts only: no tags, and neither merges nor numbers, which can be made to take hours."""
 
 
 def detect(folder: Path) -> bool:
@@ -34,7 +36,8 @@ def read(folder: Path) -> Contents:
     reader = FolderReader(folder)
     flavors = _flavors(reader)
     if _FLAVOR not in flavors:
-        found = ", ".join(f"`{ascii(name)[1:-1]}`" for name in flavors if name != "python_function") or "none"
+        others = [f"`{ascii(name)[1:-1][:60]}`" for name in flavors if name != "python_function"]
+        found = ", ".join(others[:6]) or "none"
         what = f"is an MLflow model of another kind: its flavors are {found}, but `pytorch` was expected"
         raise refuse(folder, RefusalReason.UNSUPPORTED, what, "log the network with mlflow.pytorch.log_model")
     data = reader.object(_model_file(reader, flavors[_FLAVOR]))
@@ -49,7 +52,7 @@ def _flavors(reader: FolderReader) -> dict[str, Any]:
     if size > _MOST_YAML:
         raise reader.damaged(_MLMODEL, f"it has {size:,} bytes, but should be a short description")
     try:
-        described = yaml.safe_load(reader.text(_MLMODEL))
+        described = yaml.load(reader.text(_MLMODEL), _TextLoader)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
         raise reader.damaged(_MLMODEL, f"it is no whole YAML file ({str(error)[:80]})") from error
     flavors = described.get("flavors") if isinstance(described, dict) else None
