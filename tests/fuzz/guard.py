@@ -6,6 +6,10 @@ there is one for the process, which is awake only while a case runs.
 
 from __future__ import annotations
 
+import contextlib
+import encodings
+import importlib
+import pkgutil
 import resource
 import signal
 import sys
@@ -44,6 +48,9 @@ class Guard:
         self.awake = False
         self.seen: list[str] = []
         tempfile.tempdir = self.root
+        for module in pkgutil.iter_modules(encodings.__path__):  # which Python imports when it meets such text
+            with contextlib.suppress(ImportError):
+                importlib.import_module(f"encodings.{module.name}")
         sys.addaudithook(self._hook)
 
     @contextmanager
@@ -72,8 +79,6 @@ class Guard:
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
         if not self.awake:
             return
-        if event == "import" and str(args[0]).startswith("encodings."):
-            return  # Python's own, for text of an encoding that was not met before
         if event in _FORBIDDEN:
             self.seen.append(f"{event} {str(args)[:200]}")
         elif event == "open" and (args[2] or 0) & _WRITES and not str(args[0]).startswith(self.root):

@@ -184,7 +184,8 @@ def no_weights(source: SourceFile | Path, holds: str, placeholders: tuple[str, .
         hint = "delete it and ask where it came from: it is made to attack whoever loads it; nothing of it was run"
         return refuse(source, RefusalReason.UNSAFE, what, hint)
     hint = "known are a `state_dict` entry, many other names for it, a bare dict of tensors, and whole modules"
-    return refuse(source, RefusalReason.NO_WEIGHTS, f"holds no model weights, but {holds}", hint)
+    named = f"; it names {', '.join(placeholders[:6])}, of which nothing was imported" if placeholders else ""
+    return refuse(source, RefusalReason.NO_WEIGHTS, f"holds no model weights, but {holds}{named}", hint)
 
 
 def readable_size(count: int) -> str:

@@ -20,7 +20,6 @@ from orchestrator.checkpoint.formats.base import Container, Contents, Part, Sour
 from orchestrator.checkpoint.formats.blob import Blob
 from orchestrator.checkpoint.formats.containers.tars import bytes_of, is_tar, members_of
 from orchestrator.checkpoint.formats.containers.zips import check_entries, entries_of, require_growth, verified
-from orchestrator.checkpoint.formats.paths import require_inside
 from orchestrator.errors import CheckpointError, RefusalReason
 
 _DEEPEST = 3
@@ -115,8 +114,6 @@ def _files(source: SourceFile) -> tuple[str, dict[str, memoryview]]:
     if entries is None:
         return "tar", {member.name: bytes_of(source, member) for member in members_of(source)}
     check_entries(source, entries)
-    for entry in entries:
-        require_inside(source, entry.name)
     return "zip", {entry.name: verified(source, entry) for entry in entries}
 
 

@@ -13,6 +13,7 @@ from orchestrator.errors import CheckpointError, RefusalReason
 
 _DOWNLOAD_AGAIN = "open the address in a browser, or download with the site's own tool, signed in where it asks for it"
 _BINARY_KINDS = (
+    (b"PK\x05\x06", 0, "an empty zip archive", "download or copy it again"),
     (b"7z\xbc\xaf\x27\x1c", 0, "a 7-Zip archive", "unpack it; the checkpoint may be inside"),
     (b"Rar!", 0, "a RAR archive", "unpack it; the checkpoint may be inside"),
     (b"ftyp", 4, "an MP4 or MOV video", "give the model file; videos go to `prepare`"),
@@ -51,6 +52,8 @@ def describe(source: SourceFile) -> tuple[str, str]:
             return what, hint
     if not source.head.strip(b"\x00"):
         return "filled with zeros, as after an interrupted download", "download or copy it again"
+    if re.match(rb"\x08[\x01-\x14][\x12\x1a\x22:]", source.head):
+        return "an ONNX network", "give the file that it was exported from"
     return (
         f"an unknown binary file of {readable_size(source.size)} that begins with {source.head[:8].hex(' ')}",
         "known are files of torch.save and safetensors",
@@ -83,7 +86,7 @@ def _web_page(source: SourceFile) -> tuple[str, str] | None:
 
 def _refused_download(source: SourceFile) -> tuple[str, str] | None:
     text = _text(source)
-    if text is None or source.size > 2000:
+    if text is None or source.size > 2000 or re.search(r"<(!doctype html|html|body)", text, re.IGNORECASE):
         return None
     found = re.search(
         r"entry not found|access denied|repository not found|accessdenied|nosuchkey|unauthorized|forbidden"
@@ -109,8 +112,8 @@ def _plain_text(source: SourceFile) -> tuple[str, str] | None:
 
 _TEXT_KINDS: tuple[Callable[[SourceFile], tuple[str, str] | None], ...] = (
     _lfs_pointer,
-    _web_page,
     _refused_download,
+    _web_page,
     _plain_text,
 )
 

@@ -19,6 +19,10 @@ from orchestrator.errors import RefusalReason
 
 _LENGTH = 8
 _MOST_HEADER = 100_000_000
+_OTHER_DTYPES = {
+    "F4", "F6_E2M3", "F6_E3M2", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64",
+    "U16", "U32", "U64",
+}  # fmt: skip
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
@@ -71,7 +75,9 @@ def _span(source: SourceFile, name: str, entry: Any) -> tuple[int, int]:
         raise damaged(source, f"its header describes `{name[:80]}` wrongly")
     dtype = _DTYPES.get(str(entry.get("dtype")))
     if dtype is None:
-        what = f"holds `{name[:80]}` as {str(entry.get('dtype'))[:20]}, a type that is not read"
+        if str(entry.get("dtype")) not in _OTHER_DTYPES:
+            raise damaged(source, f"its header gives `{name[:80]}` the type {str(entry.get('dtype'))[:20]!r}")
+        what = f"holds `{name[:80]}` as {entry['dtype']}, a type that is not read"
         raise refuse(source, RefusalReason.UNSUPPORTED, what, "save it as float32, float16 or bfloat16")
     if span[1] - span[0] != math.prod(shape) * dtype.itemsize:
         raise damaged(source, f"its header gives `{name[:80]}` another size than its shape {shape[:8]} has")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import tarfile
 
-from orchestrator.checkpoint.formats.base import SourceFile, damaged
+from orchestrator.checkpoint.formats.base import SourceFile, damaged, refuse
 from orchestrator.checkpoint.formats.paths import require_inside
+from orchestrator.errors import RefusalReason
 
 _MARK, _MARK_AT = b"ustar", 257
 _BLOCK = 512
@@ -34,7 +35,7 @@ def members_of(source: SourceFile) -> list[tarfile.TarInfo]:
     """The files in it.
 
     Raises:
-        CheckpointError: `corrupt`, when it is damaged or could lead out of its folder.
+        CheckpointError: `corrupt`, or `unsafe` for names, links and devices that lead out of its folder.
     """
     found: list[tarfile.TarInfo] = []
     try:
@@ -58,7 +59,8 @@ def bytes_of(source: SourceFile, member: tarfile.TarInfo) -> memoryview:
 def _check(source: SourceFile, member: tarfile.TarInfo) -> None:
     require_inside(source, member.name)
     if member.issym() or member.islnk() or member.ischr() or member.isblk() or member.isfifo() or member.issparse():
-        raise damaged(source, f"its member {member.name!r} is no plain file, but a link or a device")
+        what = f"holds {member.name!r}, which is no plain file, but a link or a device"
+        raise refuse(source, RefusalReason.UNSAFE, what, "put the file itself into the archive")
     if member.isfile() and member.offset_data + member.size > source.size:
         missing = member.offset_data + member.size - source.size
         raise damaged(source, f"its member {member.name} is cut short: {missing:,} bytes are missing")

@@ -18,7 +18,6 @@ from orchestrator.checkpoint.formats.base import (
     SourceFile,
     damaged,
     readable_size,
-    refuse,
 )
 from orchestrator.checkpoint.formats.containers.storages import load_storage
 from orchestrator.checkpoint.formats.containers.zips import MAGIC, Entry, check_entries, entries_of, unpack, verified
@@ -30,11 +29,12 @@ from orchestrator.checkpoint.formats.pickles import (
     references,
     report_names,
     storage_dtype,
+    swapped,
 )
-from orchestrator.errors import RefusalReason
 
 _MOST_PICKLE = 256 << 20
 _LOCAL_HEADER = 30
+_SHORT = 64
 
 
 def detect(source: SourceFile) -> bool:
@@ -81,7 +81,7 @@ class _Archive:
         self.is_script = f"{self.root}constants.pkl" in self.entries
         self.records: dict[str, Record] = {}
         self.views: dict[str, memoryview] = {}
-        self._require_little_endian()
+        self.is_big_endian = self._note("byteorder") == b"big"
 
     def storage(self, reference: Any) -> Storage:
         """What a reference in the object stands for: ("storage", type, key, location, count)."""
@@ -96,6 +96,8 @@ class _Archive:
         if len(self.views[key]) < count * dtype.itemsize:
             there = len(self.views[key])
             raise damaged(self.source, f"storage {key} has {there} bytes, but should have {count * dtype.itemsize}")
+        if self.is_big_endian:
+            return Storage(swapped(self.views[key], dtype), dtype)
         return Storage(aligned(self.views[key], dtype), dtype)
 
     def _bytes(self, key: str) -> memoryview:
@@ -114,11 +116,10 @@ class _Archive:
             raise damaged(self.source, f"it holds {len(pickles)} objects: {', '.join(e.name for e in pickles[:3])}")
         return pickles[0]
 
-    def _require_little_endian(self) -> None:
-        entry = self.entries.get(f"{self.root}byteorder")
-        if entry is not None and bytes(verified(self.source, entry)) == b"big":
-            what = "was written on a big-endian machine"
-            raise refuse(self.source, RefusalReason.UNSUPPORTED, what, "save it again on the machine it came from")
+    def _note(self, name: str) -> bytes:
+        """A small entry beside the object; empty when there is none."""
+        entry = self.entries.get(f"{self.root}{name}")
+        return bytes(verified(self.source, entry)[:_SHORT]) if entry is not None else b""
 
 
 def _is_pickle(name: str) -> bool:

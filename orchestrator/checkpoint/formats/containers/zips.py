@@ -8,6 +8,7 @@ torch was told not to record it.
 
 from __future__ import annotations
 
+import stat
 import struct
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from orchestrator.checkpoint.formats.base import Record, SourceFile, damaged, readable_size, refuse
 from orchestrator.checkpoint.formats.blob import Blob
+from orchestrator.checkpoint.formats.paths import require_inside
 from orchestrator.errors import RefusalReason
 
 MAGIC = b"PK\x03\x04"
@@ -48,6 +50,8 @@ class Entry:
     """CRC-32 of the unpacked bytes; 0 when it was not recorded."""
     deflated: bool
     """Whether it must be unpacked."""
+    is_link: bool = False
+    """Whether it is a symbolic link."""
 
 
 def entries_of(source: SourceFile) -> list[Entry] | None:
@@ -65,8 +69,13 @@ def check_entries(source: SourceFile, entries: list[Entry]) -> None:
     """Refuse what no honest program writes.
 
     Raises:
-        CheckpointError: `corrupt`, or `unsupported` for encrypted and unusual compression.
+        CheckpointError: `corrupt`, or `unsafe` for names and links that lead elsewhere.
     """
+    for entry in entries:
+        require_inside(source, entry.name)
+        if entry.is_link:
+            what = f"holds a link, {entry.name!r}, to a file outside of it"
+            raise refuse(source, RefusalReason.UNSAFE, what, "put the file itself into the archive")
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -117,10 +126,11 @@ def verified(source: SourceFile, entry: Entry) -> memoryview:
 
 
 def _entry(info: zipfile.ZipInfo) -> Entry:
+    is_link = stat.S_ISLNK(info.external_attr >> 16)
     if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return Entry(info.filename, -1, info.compress_size, info.file_size, info.CRC, True)
+        return Entry(info.filename, -1, info.compress_size, info.file_size, info.CRC, True, is_link)
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
-    return Entry(info.filename, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
+    return Entry(info.filename, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated, is_link)
 
 
 def _data_start(source: SourceFile, entry: Entry) -> int:

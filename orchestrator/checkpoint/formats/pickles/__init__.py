@@ -13,7 +13,14 @@ from orchestrator.checkpoint.formats.pickles.inert import Global, Inert, OddTens
 from orchestrator.checkpoint.formats.pickles.machine import BrokenPickle, Stream, read_pickle
 from orchestrator.checkpoint.formats.pickles.numpy_values import NUMPY, NumpyArray
 from orchestrator.checkpoint.formats.pickles.plain import PLAIN, plain
-from orchestrator.checkpoint.formats.pickles.tensors import TENSORS, Storage, aligned, storage_dtype, without_values
+from orchestrator.checkpoint.formats.pickles.tensors import (
+    TENSORS,
+    Storage,
+    aligned,
+    storage_dtype,
+    swapped,
+    without_values,
+)
 
 _REBUILD = {**PLAIN, **NUMPY, **TENSORS}
 # named as values, never called: element types, layouts, storage types, the hooks of a tensor
@@ -24,7 +31,7 @@ def read(
     stream: Stream,
     names: set[str],
     persistent: Callable[[Any], Any] | None = None,
-    load_storage: Callable[[Any], Any] | None = None,
+    load_storage: Callable[[Any, set[str]], Any] | None = None,
 ) -> Any:
     """Read one pickle.
 
@@ -32,13 +39,15 @@ def read(
         stream: where it begins; the stream stands behind it afterwards.
         names: every name in it that stays inert is added.
         persistent: what a reference to something outside of the pickle stands for.
-        load_storage: what a storage saved as bytes inside of the pickle stands for.
+        load_storage: what a storage saved as bytes inside of the pickle stands for; it adds to `names` as well.
 
     Raises:
         BrokenPickle: it is cut short, damaged, or no pickle.
     """
     found: set[str] = set()
-    rebuild = _REBUILD if load_storage is None else {**_REBUILD, "torch.storage._load_from_bytes": load_storage}
+    rebuild = dict(_REBUILD)
+    if load_storage is not None:
+        rebuild["torch.storage._load_from_bytes"] = lambda raw: load_storage(raw, found)
     value = read_pickle(stream, rebuild, found, persistent)
     names |= {name for name in found if not _is_type_name(name)}
     return value
@@ -83,5 +92,6 @@ __all__ = [
     "report_names",
     "runs_code",
     "storage_dtype",
+    "swapped",
     "without_values",
 ]

@@ -29,4 +29,4 @@ _NAMES = frozenset(
 
 def runs_code(name: str) -> bool:
     """Whether following `module.name` could run a command, read a file, or call something else by name."""
-    return name in _NAMES or name.split(".")[0] in _MODULES
+    return name.startswith("copyreg.extension_") or name in _NAMES or name.split(".")[0] in _MODULES

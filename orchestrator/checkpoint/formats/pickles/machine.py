@@ -13,6 +13,8 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from orchestrator.checkpoint.formats.pickles.inert import Global, Inert
 
 Rebuilder = Callable[..., Any]
@@ -338,6 +340,6 @@ def _key(value: Any, depth: int = 0) -> Any:
     if isinstance(value, tuple) and depth < _DEEPEST_KEY:
         for item in value:
             _key(item, depth + 1)
-    elif value is not None and not isinstance(value, (str, int, float, bytes, Global, Inert, frozenset)):
+    elif value is not None and not isinstance(value, (str, int, float, bytes, Global, Inert, Tensor, frozenset)):
         raise BrokenPickle(f"a {type(value).__name__} is used as a key")
     return value

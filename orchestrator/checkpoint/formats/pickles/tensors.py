@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,11 @@ _STORAGE_TYPES = {
     "ComplexFloatStorage": torch.complex64,
     "ComplexDoubleStorage": torch.complex128,
     "UntypedStorage": torch.uint8,
+    "QInt8Storage": torch.int8,
+    "QUInt8Storage": torch.uint8,
+    "QInt32Storage": torch.int32,
+    "QUInt4x2Storage": torch.uint8,
+    "QUInt2x4Storage": torch.uint8,
 }
 _DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 
@@ -83,6 +89,13 @@ def without_values(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     if math.prod(max(1, count) for count in shape) >= _MOST_ELEMENTS:
         raise BrokenPickle(f"a tensor claims the shape {list(shape)[:8]}")
     return torch.empty(tuple(shape), dtype=dtype)
+
+
+def swapped(view: memoryview, dtype: torch.dtype) -> memoryview:
+    """The bytes of a storage from a machine of the other byte order, in ours."""
+    size = dtype.itemsize // (2 if dtype.is_complex else 1)
+    numbers = np.frombuffer(view, dtype=f"u{size}") if len(view) % size == 0 else np.empty(0, np.uint8)
+    return memoryview(bytearray(numbers.byteswap().tobytes()))
 
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Any:
