@@ -85,7 +85,7 @@ def _format(value: ExportFormat | str) -> ExportFormat:
 
 
 def _latentsync(state: TrainState, file: Path) -> None:
-    torch.save({"state_dict": _plain_weights(state)}, file)
+    _save({"state_dict": _plain_weights(state)}, file)
 
 
 def _wav2lip(state: TrainState, file: Path) -> None:
@@ -96,7 +96,7 @@ def _wav2lip(state: TrainState, file: Path) -> None:
         "global_step": state.step,
         "global_epoch": state.epoch,
     }
-    torch.save(payload, file)
+    _save(payload, file)
 
 
 def _safetensors(state: TrainState, file: Path) -> None:
@@ -105,7 +105,7 @@ def _safetensors(state: TrainState, file: Path) -> None:
 
 
 def _lightning(state: TrainState, file: Path) -> None:
-    torch.save(lightning_file(state, _plain_weights(state)), file)
+    _save(lightning_file(state, _plain_weights(state)), file)
 
 
 def _onnx(state: TrainState, file: Path) -> None:
@@ -119,6 +119,14 @@ _WRITERS: dict[ExportFormat, Callable[[TrainState, Path], None]] = {
     ExportFormat.LIGHTNING: _lightning,
     ExportFormat.ONNX: _onnx,
 }
+
+
+def _save(payload: dict[str, Any], file: Path) -> None:
+    """A torch file; a full disk is a RuntimeError to torch."""
+    try:
+        torch.save(payload, file)
+    except RuntimeError as error:
+        raise OSError(f"torch could not write it to its end ({str(error).splitlines()[0]})") from error
 
 
 def _plain_weights(state: TrainState) -> dict[str, Tensor]:
