@@ -18,7 +18,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import Tensor
 
-from orchestrator.checkpoint.formats import Contents, read_checkpoint
+from orchestrator.checkpoint.formats import Contents, read_checkpoint, scan
 from orchestrator.errors import CheckpointError, RefusalReason
 
 from .conftest import refusal
@@ -494,3 +494,23 @@ def test_wrong_lists_of_exported_weights_are_damage(tmp_path: Path, entry: Any) 
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(tmp_path)
     assert caught.value.reason in (CORRUPT, UNSAFE)
+
+
+# ---- checksums
+
+
+def test_a_flipped_bit_in_an_item_is_found(tmp_path: Path) -> None:
+    folder = save_dcp(tmp_path / "dcp", NET)
+    data = folder / "__0_0.distcp"
+    content = bytearray(data.read_bytes())
+    content[content.index(A.numpy().tobytes()) + 5] ^= 1
+    data.write_bytes(content)
+    contents = read_checkpoint(folder)
+    assert "does not match its checksum" in refusal(lambda: scan(folder, contents.parts), CORRUPT)
+
+
+def test_every_file_that_was_read_is_part_of_the_digest(tmp_path: Path) -> None:
+    contents = read_checkpoint(deepspeed(tmp_path, *two_groups()))
+    names = [part.blob.name for part in contents.parts]
+    assert names == ["mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt"]
+    assert scan(tmp_path, contents.parts).size == sum((tmp_path / name).stat().st_size for name in names)
