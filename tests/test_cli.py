@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ import torch
 import yaml
 
 from orchestrator import __version__
-from orchestrator.checkpoint import save_state
+from orchestrator.checkpoint import read_state, save_state
 from orchestrator.checkpoint.state import TrainState
 from orchestrator.cli import main
 from orchestrator.config import RunConfig
+from orchestrator.config.model import Wav2LipSyncNetConfig
 from orchestrator.models import build_model
 
 
@@ -39,6 +42,10 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         "demo",
         "inspect",
         "normalize",
+        "list",
+        "verify",
+        "diff",
+        "export",
         "prepare",
         "plan",
         "train",
@@ -81,6 +88,75 @@ def test_inspect_normalize_evaluate_export(
     assert report["pairs"] == 16 and 0 <= report["metrics"]["auc"] <= 1
     assert main(["inspect", state]) == 0
     assert "stable_syncnet" in capsys.readouterr().out
+
+
+def test_list_verify_diff(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = read_state(checkpoint)
+    save_state(replace(state, step=9), tmp_path / "later")
+    assert main(["list", str(tmp_path), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {(each["name"], each["step"], each["complete"]) for each in listed} == {
+        ("state", 0, True),
+        ("later", 9, True),
+    }
+    assert main(["list", str(tmp_path)]) == 0 and "step 9" in capsys.readouterr().out
+    assert main(["diff", str(checkpoint), str(checkpoint)]) == 0
+    assert "no difference" in capsys.readouterr().out
+    assert main(["diff", str(checkpoint), str(tmp_path / "later"), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["fields"] == [{"name": "step", "a": 0, "b": 9}]
+    assert main(["verify", str(tmp_path)]) == 0 and capsys.readouterr().out.count(": ok,") == 2
+    (tmp_path / "later" / "state.json").write_text("{}")
+    assert main(["verify", str(tmp_path), "--json"]) == 1
+    assert [each["ok"] for each in json.loads(capsys.readouterr().out)["states"]] == [False, True]
+    assert main(["verify", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "damaged" in shown and "state.json" in shown
+    assert main(["verify", str(tmp_path / "none")]) == 2 and "there is no folder" in capsys.readouterr().err
+
+
+def test_options_of_inspect_and_normalize(
+    checkpoint: Path, config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = {name: tensor.half() for name, tensor in read_state(checkpoint).weights.items()}
+    bad = {**weights, next(iter(weights)): next(iter(weights.values())) / 0}
+    for name, content in (("half.pt", weights), ("bad.pt", bad)):
+        torch.save(content, tmp_path / name)
+    model = ["--model-config", str(config_file)]
+    assert main(["inspect", str(tmp_path / "half.pt"), *model, "--shallow"]) == 0
+    shown = capsys.readouterr().out
+    assert "values were not read" in shown and "safety: it names nothing but tensors" in shown
+    assert f"next: orchestrator normalize {tmp_path / 'half.pt'} --out states {' '.join(model)}" in shown
+    assert main(["inspect", str(tmp_path / "half.pt"), *model, "--weights", "ema"]) == 2
+    normalize = ["normalize", "--out", str(tmp_path / "out"), *model, "--json"]
+    capsys.readouterr()
+    assert main([*normalize, str(tmp_path / "half.pt"), "--dtype", "keep"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["written"] and made["state"].endswith(made["state_hash"])
+    assert {tensor.dtype for tensor in read_state(made["state"]).weights.values()} == {torch.float16}
+    assert main([*normalize, str(tmp_path / "bad.pt")]) == 2 and "--allow-non-finite" in capsys.readouterr().err
+    assert main([*normalize, str(tmp_path / "bad.pt"), "--allow-non-finite"]) == 0
+
+
+def test_cards_on_a_terminal(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    torch.save(
+        {"state_dict": build_model(Wav2LipSyncNetConfig()).state_dict(), "x": Payload()}, tmp_path / "hostile.pt"
+    )
+    monkeypatch.setattr("orchestrator.cli.console.out._force_terminal", True)
+    assert main(["inspect", str(tmp_path / "hostile.pt")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "DANGER" in shown and "posix.system" in shown and not (tmp_path / "ran").exists()
+    assert "missing:" in shown and "orchestrator normalize" in shown and "configs/wav2lip.yaml" in shown
+    assert main(["list", str(tmp_path)]) == 0 and "parameters" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path)]) == 0 and "ok" in capsys.readouterr().out
+    save_state(replace(read_state(checkpoint), step=9, weights={}), tmp_path / "other")
+    assert main(["diff", str(checkpoint), str(tmp_path / "other")]) == 1
+    assert "only in a" in capsys.readouterr().out and main(["diff", str(checkpoint), str(checkpoint)]) == 0
 
 
 def test_prepare_plan_train_status(

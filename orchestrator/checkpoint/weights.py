@@ -77,7 +77,7 @@ def finite_decisions(bad: Sequence[str], count: int, path: Path, allow: bool) ->
         why = f"{len(bad)} tensors hold NaN or infinity ({listed}), and `allow_non_finite` is set"
         return [Decision("weights.finite", DecisionSource.OPTION, False, why)]
     what = f"holds NaN or infinity in {len(bad)} of {count} tensors: {listed}"
-    hint = "take an earlier checkpoint; to take this one anyway, normalize it with `allow_non_finite`"
+    hint = "take an earlier checkpoint; to take this one anyway, normalize it with `--allow-non-finite`"
     raise refuse(path, RefusalReason.CORRUPT, what, hint)
 
 
