@@ -21,6 +21,7 @@ from orchestrator.checkpoint.formats.pickles import Global, Inert, report_names
 from orchestrator.errors import CheckpointError, RefusalReason
 
 _MODULES = ("torch.distributed.checkpoint.", "torch.distributed._shard.")
+_LAYOUT = "torch.serialization._get_layout"
 _DEEPEST = 32
 _DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 Key = tuple[str, tuple[int, ...] | None]
@@ -96,7 +97,7 @@ class _Reader:
         names, self.reader.names = self.reader.names, before
         if not _is_a(data, "Metadata"):
             raise no_weights(self.reader.folder, f"for its metadata {describe(data)}", report_names(names))
-        before |= {found for found in names if not found.startswith(_MODULES)}  # whose objects are understood here
+        before |= {found for found in names if not found.startswith(_MODULES) and found != _LAYOUT}  # understood here
         values = data.attributes()
         described = self.named(values.get("state_dict_metadata"), "state_dict_metadata")
         places = self.places(self.named(values.get("storage_data"), "storage_data"))

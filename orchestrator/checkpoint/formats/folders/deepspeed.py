@@ -57,7 +57,7 @@ def read(folder: Path) -> Contents:
         raise refuse(folder, RefusalReason.CORRUPT, "is incomplete: no file describes the module", _GATHER)
     model = reader.mapping(files.models[0])
     data, told = _Rebuilder(reader, files, model).data()
-    left = reader.left_out([f"{prefix}{name}" for name in names])
+    left = reader.left_out([*(f"{prefix}{name}" for name in names), *(files_in(folder) if prefix else ())])
     return reader.contents(DEEPSPEED.name, data, notes=(*notes, *told, *left))
 
 
@@ -83,7 +83,7 @@ def _the_tag(reader: FolderReader) -> tuple[str, tuple[Decision, ...]]:
         hint = f"copy the whole folder again, or give {reader.folder.name}/{tags[-1]} if that is the one that you mean"
         raise refuse(reader.folder, RefusalReason.CORRUPT, what, hint)
     others = [name for name in tags if name != tag]
-    why = f"`latest` names it; there are {', '.join(others[-5:])} too" if others else "`latest` names it"
+    why = f"`latest` names it; there is also {', '.join(others[-5:])}" if others else "`latest` names it"
     return f"{tag}/", (Decision("checkpoint", DecisionSource.FILE, tag, why),)
 
 
