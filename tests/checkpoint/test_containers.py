@@ -35,7 +35,7 @@ NOT_CHECKPOINTS = {
         "Google Drive",
     ),
     "entry not found": (b"Entry not found", "server's refusal"),
-    "access denied": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "web page"),
+    "access denied": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "server's refusal"),
     "gated": (b'{"error":"Access to model is restricted"}', "server's refusal"),
     "lfs": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0d71\nsize 1605392874\n",

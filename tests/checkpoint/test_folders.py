@@ -123,6 +123,19 @@ def test_a_run_with_several_checkpoints_names_the_newest(tmp_path: Path) -> None
     assert f"e.g. {tmp_path.name}/checkpoint_000010" in refusal(lambda: read_checkpoint(tmp_path), OTHER)
 
 
+def test_a_hubs_cache_is_read_through_its_own_links(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "models--some" / "blobs", tmp_path / "models--some" / "snapshots" / "4f1c"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    save_file(NET, blobs / "0d71")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/0d71")
+    assert torch.equal(read_checkpoint(snapshot).data["a"], A)
+    (snapshot / "model.safetensors").unlink()
+    save_file(NET, tmp_path / "elsewhere")
+    (snapshot / "model.safetensors").symlink_to(tmp_path / "elsewhere")
+    refusal(lambda: read_checkpoint(snapshot), UNSAFE)
+
+
 def test_a_folder_around_one_checkpoint_names_it(tmp_path: Path) -> None:
     write_json(tmp_path / "state" / "state.json", {})
     save_file(NET, tmp_path / "state" / "model.safetensors")

@@ -180,11 +180,11 @@ AUDIT = """
             path, mode, flags = str(args[0]), args[1], args[2] or 0
             if flags & 0o3 and not path.startswith(str(folder)) and "tmp" not in path:
                 seen.append(("written", path))
-        elif event.split(".")[0] in ("import", "exec", "subprocess", "ctypes", "socket", "marshal", "pickle", "code",
+        elif event.split(".")[0] in ("import", "exec", "subprocess", "ctypes", "marshal", "pickle", "code",
                                      "webbrowser", "urllib", "ftplib", "pty"):
             seen.append((event, str(args)[:200]))
         elif event in ("os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.putenv",
-                       "os.kill", "os.chmod", "os.symlink"):
+                       "os.kill", "os.chmod", "os.symlink", "socket.connect"):
             seen.append((event, str(args)[:200]))
 
     sys.addaudithook(hook)

@@ -39,7 +39,7 @@ def read_checkpoint(path: Path) -> Contents:
         return read_index_file(path) if is_index(source) else read_source(source)
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
-        raise refuse(path, RefusalReason.MISSING, what, "check its permissions and the disk") from error
+        raise refuse(path, RefusalReason.STORAGE, what, "check its permissions and the disk") from error
 
 
 def take_apart(path: Path, contents: Contents, weights: str = "raw") -> Extracted:

@@ -49,11 +49,13 @@ def member_of(folder: Path, name: str) -> Path:
 
 
 def require_own(folder: Path, path: Path) -> None:
-    """Refuse a file that a link brings in from elsewhere.
+    """Refuse a file that a link brings in from elsewhere; a hub's cache links `snapshots/<revision>` to its `blobs`.
 
     Raises:
         CheckpointError: `unsafe`.
     """
-    if not path.resolve().is_relative_to(folder.resolve()):
+    real, here = path.resolve(), folder.resolve()
+    allowed = [here, here.parent.parent / "blobs"] if here.parent.name == "snapshots" else [here]
+    if not any(real.is_relative_to(place) for place in allowed):
         what = f"holds a link, {path.name}, to a file outside of it"
         raise refuse(folder, RefusalReason.UNSAFE, what, "copy the file itself into the folder")
