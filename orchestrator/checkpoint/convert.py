@@ -147,8 +147,8 @@ def convert(path: Path, model_config: ModelOption, options: Options) -> Converte
     given, given_by = _given(path, found, model_config)
     network = recognise(weights, str(path), given=given, source=given_by)
     optimizer, carried = carry_over(found.optimizer, network.config, found.no_optimizer)
-    if found.step is None and optimizer is not None:
-        found = _with_step(found, steps_done(optimizer))
+    if optimizer is not None:
+        found = _with_steps(found, steps_done(optimizer))
     state = TrainState(
         model=network.config,
         weights={name: tensor.detach() for name, tensor in weights.items()},
@@ -180,11 +180,21 @@ def _given(path: Path, found: Extracted, option: ModelOption) -> tuple[AnyModelC
     return found.model_config, DecisionSource.FILE
 
 
-def _with_step(found: Extracted, step: int) -> Extracted:
-    """The step by the optimizer's own counters, where the file has no other."""
-    why = "the file has no counter; it is that of its optimizer"
-    told = [decision for decision in found.decisions if decision.field != "step"]
-    return replace(found, step=step, decisions=(Decision("step", DecisionSource.DERIVED, step, why), *told))
+def _with_steps(found: Extracted, done: int) -> Extracted:
+    """The step by the optimizer's own counters, where the file has no other; otherwise whether they agree."""
+    if found.step == done:
+        return found
+    if found.step is not None:
+        why = f"the file's optimizer has done {done} steps, its counter says {found.step}; each is kept as it is"
+        told = Decision("optimizer.steps", DecisionSource.FILE, done, why)
+        return replace(found, decisions=(*found.decisions, told))
+    why = "; ".join(
+        [*(decision.why for decision in found.decisions if decision.field == "step"), "its optimizer says so"]
+    )
+    rest = [decision for decision in found.decisions if decision.field != "step"]
+    best = replace(found.best, step=found.best.step or done) if found.best else None
+    told = Decision("step", DecisionSource.DERIVED, done, why)
+    return replace(found, step=done, best=best, decisions=(told, *rest))
 
 
 def _defaults(found: Extracted) -> tuple[Decision, ...]:

@@ -445,6 +445,17 @@ def test_adam_moments_keep_their_parameter(save: Save, weights: Weights, config:
     assert number_parameters(state.optimizer, config, 3e-4)["param_groups"] == moments["param_groups"]
 
 
+def test_the_step_of_the_optimizer(save: Save, weights: Weights, config: StableSyncNetConfig) -> None:
+    alone = load_state(save({"model": weights, "optimizer": adam(config), "best_loss": 0.25}))
+    assert alone.step == 40
+    assert decided(alone, "step") == (DecisionSource.DERIVED, 40)
+    assert alone.best is not None
+    assert alone.best.step == 40
+    other = load_state(save({"model": weights, "optimizer": adam(config), "global_step": 80}))
+    assert other.step == 80
+    assert decided(other, "optimizer.steps") == (DecisionSource.FILE, 40)
+
+
 def test_an_optimizer_may_be_none(save: Save, weights: Weights) -> None:
     state = load_state(save({"state_dict": weights, "optimizer": None, "global_step": 5, "global_epoch": 1}))
     assert (state.step, state.epoch, state.optimizer) == (5, 1, None)
