@@ -419,6 +419,13 @@ def test_models_cut_in_other_ways_are_refused(tmp_path: Path, name: str, how: st
     assert how in refusal(lambda: read_checkpoint(tmp_path), UNSUPPORTED)
 
 
+def test_a_missing_description_of_the_module_is_named(tmp_path: Path) -> None:
+    folder = deepspeed(tmp_path, *two_groups())
+    (folder / "mp_rank_00_model_states.pt").rename(folder / "zero_pp_rank_1_mp_rank_00_model_states.pt")
+    message = refusal(lambda: read_checkpoint(folder), CORRUPT)
+    assert "zero_pp_rank_0_mp_rank_00_model_states.pt is missing" in message
+
+
 def test_without_zero_the_module_is_whole(tmp_path: Path) -> None:
     model, _ = two_groups(optimizer={"state": {}, "param_groups": []}, ds_config={"zero_optimization": {"stage": 0}})
     data = read_checkpoint(deepspeed(tmp_path, model)).data

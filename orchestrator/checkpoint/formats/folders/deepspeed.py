@@ -53,7 +53,8 @@ def read(folder: Path) -> Contents:
     names = files_in(folder / prefix)
     files = find_files(reader, prefix, names)
     if 0 not in files.models:
-        member_of(folder, f"{prefix}mp_rank_00_model_states.pt")
+        expected = model_names(files, 1)[0] if files.models else f"{prefix}mp_rank_00_model_states.pt"
+        member_of(folder, expected)
         raise refuse(folder, RefusalReason.CORRUPT, "is incomplete: no file describes the module", _GATHER)
     model = reader.mapping(files.models[0])
     data, told = _Rebuilder(reader, files, model).data()
