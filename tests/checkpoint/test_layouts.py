@@ -18,6 +18,7 @@ from orchestrator.checkpoint.formats.pickles import Global, Inert
 from orchestrator.checkpoint.optimizer import number_parameters, parameter_shapes
 from orchestrator.config.model import StableSyncNetConfig
 from orchestrator.errors import RefusalReason
+from orchestrator.models import build_model
 
 from .conftest import refusal
 
@@ -359,6 +360,18 @@ def module(parts: dict[str, object]) -> Inert:
     made = Inert(Global("lost", "Net"))
     made.state = {"_parameters": {}, "_buffers": {}, "_modules": {}, "_non_persistent_buffers_set": set(), **parts}
     return made
+
+
+@pytest.mark.parametrize("part", ["", "visual_encoder"])
+def test_compiled_modules(save: Save, weights: Weights, config: StableSyncNetConfig, part: str) -> None:
+    net = build_model(config, seed=0)
+    net.load_state_dict(weights)
+    whole = torch.compile(net) if not part else net
+    if part:
+        setattr(net, part, torch.compile(getattr(net, part)))
+    state = load_state(save({"model": whole, "epoch": 2}))
+    assert weights_hash(state.weights) == weights_hash(weights)
+    assert state.epoch == 2
 
 
 def test_buffers_that_are_not_saved_are_left_out() -> None:

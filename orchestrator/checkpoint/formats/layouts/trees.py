@@ -14,17 +14,19 @@ from orchestrator.checkpoint.formats.pickles import Inert
 
 _DEEPEST = 64
 _MOST_MODULES = 10_000
+_COMPILED = "OptimizedModule"
 _MARKS = ("_parameters", "_buffers", "_modules")
 
 
 def is_module(value: object) -> bool:
-    """Whether it is a pickled `nn.Module`."""
+    """Whether it is a pickled `nn.Module`, compiled or not."""
+    value = _uncompiled(value)
     return isinstance(value, Inert) and all(isinstance(value.attributes().get(mark), dict) for mark in _MARKS)
 
 
 def module_tensors(value: Inert) -> dict[str, Any]:
     """Parameters and buffers of a pickled module by dotted names."""
-    return _Tree(_own_tensors, _submodules).tensors(value)
+    return _Tree(_own_tensors, _submodules).tensors(_uncompiled(value))
 
 
 def script_tensors(value: Inert) -> dict[str, Any]:
@@ -55,6 +57,12 @@ class _Tree:
         self.above.discard(id(value))
 
 
+def _uncompiled(value: Any) -> Any:
+    """What torch.compile wrapped: newer versions pickle it as an argument, older ones as a submodule."""
+    compiled = isinstance(value, Inert) and value.origin.name == _COMPILED and value.state is None
+    return value.args[0] if compiled and value.args and isinstance(value.args[0], Inert) else value
+
+
 def _own_tensors(module: Inert) -> Iterator[tuple[str, Any]]:
     attributes = module.attributes()
     unsaved = attributes.get("_non_persistent_buffers_set")
@@ -65,7 +73,7 @@ def _own_tensors(module: Inert) -> Iterator[tuple[str, Any]]:
 
 
 def _submodules(module: Inert) -> Iterator[tuple[str, Inert]]:
-    yield from _named(module.attributes().get("_modules"), is_module)
+    yield from ((name, _uncompiled(child)) for name, child in _named(module.attributes().get("_modules"), is_module))
 
 
 def _attribute_tensors(value: Inert) -> Iterator[tuple[str, Any]]:
