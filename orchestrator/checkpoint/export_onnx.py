@@ -20,11 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.checkpoint.normalize import model_of
 from orchestrator.checkpoint.state import TrainState
-from orchestrator.checkpoint.tensors import weights_hash
+from orchestrator.checkpoint.tensors import weights_hash, widened
 from orchestrator.errors import CheckpointError, RefusalReason
-from orchestrator.models import SyncNet
+from orchestrator.models import SyncNet, build_meta
 
 INPUTS = ("frames", "audio")
 """Names of the inputs."""
@@ -49,7 +48,14 @@ def onnx_file(state: TrainState, file: Path) -> None:
     if size > _MOST_BYTES:
         what = f"weights of {size:,} bytes do not fit into one ONNX file, which ends at 2 GB"
         raise CheckpointError(what, reason=RefusalReason.UNSUPPORTED, hint="export them as `safetensors`")
-    model = model_of(state)
+    model = build_meta(state.model)
+    model.load_state_dict({name: widened(tensor) for name, tensor in state.weights.items()}, assign=True)
+    model.eval()
+    _write(model, state, file)
+    _compare(model, file)
+
+
+def _write(model: SyncNet, state: TrainState, file: Path) -> None:
     with _quiet():
         program: Any = _traced(model)
     program.model.metadata_props.update(
@@ -60,7 +66,6 @@ def onnx_file(state: TrainState, file: Path) -> None:
         }
     )
     program.save(str(file), external_data=False)
-    _compare(model, file)
 
 
 def _traced(model: SyncNet) -> Any:
