@@ -103,7 +103,7 @@ def write_parts(
     files = {WEIGHTS: FileEntry(weights.digest, weights.size, of_tensors=True)}
     finite = True
     if state.optimizer is not None:
-        moments = write_tensors(folder / OPTIMIZER, _flatten(state.optimizer), as_float32=as_float32, relax=relax)
+        moments = write_tensors(folder / OPTIMIZER, _flatten(state.optimizer), as_float32=True, relax=relax)
         files[OPTIMIZER] = FileEntry(moments.digest, moments.size, of_tensors=True)
         finite = not moments.non_finite
     if state.rng is not None:

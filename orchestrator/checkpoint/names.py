@@ -16,6 +16,8 @@ from orchestrator.checkpoint.architecture import ANCHORS
 from orchestrator.checkpoint.state import Decision, DecisionSource
 from orchestrator.errors import CheckpointError, RefusalReason
 
+PROFILED = frozenset(("total_ops", "total_params"))
+"""What a profiler leaves among the buffers of every module."""
 WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"))
 """Parts of names that wrappers add, wherever they stand."""
 
@@ -42,7 +44,9 @@ def clean_names(weights: Mapping[str, _Value], path: str) -> tuple[dict[str, _Va
     _require_one(leads, inside, depth, path)
     lead = next(iter(leads), "")
     clean = _without(inside, lead, path)
-    return clean, _decisions(weights, inside, lead)
+    counted = [name for name in clean if name.rpartition(".")[2] in PROFILED]
+    kept = {name: value for name, value in clean.items() if name not in counted}
+    return kept, [*_decisions(weights, inside, lead), *_profiled(counted)]
 
 
 def net_prefixes(names: Iterable[str]) -> list[str]:
@@ -110,6 +114,13 @@ def _decisions(weights: Mapping[str, _Value], inside: Mapping[str, _Value], lead
         why = f"they are not part of the SyncNet under `{lead}`: {examples}"
         decisions.append(Decision("weights.outside", DecisionSource.DERIVED, f"{len(outside)} tensors left", why))
     return decisions
+
+
+def _profiled(names: list[str]) -> list[Decision]:
+    if not names:
+        return []
+    why = f"a profiler had registered them as buffers, e.g. `{names[0]}`; they are no part of the net"
+    return [Decision("weights.profiled", DecisionSource.DERIVED, f"{len(names)} tensors left", why)]
 
 
 def _inconsistent(what: str, path: str) -> CheckpointError:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from orchestrator.checkpoint.convert import Converted, ModelOption, Options, convert
 from orchestrator.checkpoint.directory import (
@@ -127,7 +128,8 @@ def load_state(path: Location, *, model_config: ModelOption = None, weights: str
         converted = convert(where, model_config, Options(weights=weights))
         identity = scan(where, converted.contents.parts)
         state = _settled(converted).with_provenance(identity)
-        return replace(state, weights={name: widened(tensor) for name, tensor in state.weights.items()})
+        moments = state.optimizer and {name: _widened(slots) for name, slots in state.optimizer.items()}
+        return replace(state, weights=_widened(state.weights), optimizer=moments)
 
 
 def load_model(
@@ -194,9 +196,14 @@ def _normalize(where: Path, folder: Path, model_config: ModelOption, options: Op
 
 def _settled(converted: Converted) -> Converted:
     """Look at every value; what is cast is looked at as cast."""
-    tensors = {name: widened(t) if converted.as_float32 else t for name, t in converted.state.weights.items()}
+    weights = converted.state.weights.items()
+    bad = [name for name, t in weights if non_finite({name: widened(t) if converted.as_float32 else t})]
     moments = converted.state.optimizer or {}
-    return converted.settle(non_finite(tensors), not any(non_finite(slots) for slots in moments.values()))
+    return converted.settle(bad, not any(non_finite(slots) for slots in moments.values()))
+
+
+def _widened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: widened(tensor) for name, tensor in tensors.items()}
 
 
 def _find(converted: Converted, out: Path) -> NormalizedCheckpoint | None:
@@ -251,10 +258,10 @@ def _stored_result(converted: Converted, identity: Identity, target: Path, name:
 
 
 def _stored(out: Path) -> list[Path]:
-    """Complete directories of normalized checkpoints."""
-    if not out.is_dir():
-        return []
-    return [item for item in sorted(out.iterdir()) if (item / REPORT).is_file() and is_complete(item)]
+    """Complete directories of normalized checkpoints; what others are just writing begins with a dot."""
+    folders = sorted(out.iterdir()) if out.is_dir() else []
+    visible = [folder for folder in folders if not folder.name.startswith(".")]
+    return [folder for folder in visible if (folder / REPORT).is_file() and is_complete(folder)]
 
 
 def _canonical_report(where: Path, state: TrainState) -> InspectReport:

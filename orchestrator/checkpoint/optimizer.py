@@ -46,7 +46,7 @@ class _Misfit(Exception):
 def carry_over(
     raw: Mapping[str, Any] | Sequence[Any] | None, model: AnyModelConfig, without: str = _NO_OPTIMIZER
 ) -> tuple[OptimizerState | None, list[Decision]]:
-    """Moments by parameter name in float32, or none and the reason why the optimizer starts fresh.
+    """Moments by parameter name, of the file's types, or none and the reason why the optimizer starts fresh.
 
     Args:
         raw: the state dict of an optimizer, several of them, or none.
@@ -178,7 +178,7 @@ def _slots(raw: object, name: str, shape: tuple[int, ...]) -> dict[str, Tensor]:
             raise _Misfit(f"the file's has no Adam moments of shape {list(shape)} for `{name}`")
         if tensor.layout != torch.strided or tensor.is_meta:
             raise _Misfit(f"the file's moments for `{name}` are not dense")
-        slots[slot] = tensor.detach().to(torch.float32)  # a copy only where they are not that already
+        slots[slot] = tensor.detach()
     return {**slots, "step": torch.tensor(float(step))}
 
 

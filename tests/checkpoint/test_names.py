@@ -104,3 +104,10 @@ def test_names_without_a_net_lose_only_a_common_wrapper() -> None:
 def test_the_last_part_of_a_name_is_no_wrapper() -> None:
     assert without_wrappers("a.module") == "a.module"
     assert without_wrappers("module.a._orig_mod.b") == "a.b"
+
+
+def test_what_a_profiler_left_is_no_part_of_the_net(weights: Weights) -> None:
+    counted = {"total_ops": torch.zeros(1), "audio_encoder.conv_in.total_params": torch.zeros(1)}
+    clean, decisions = clean_names({**weights, **counted}, "file.pt")
+    assert clean.keys() == weights.keys()
+    assert any(decision.field == "weights.profiled" for decision in decisions)

@@ -21,7 +21,7 @@ from torch import Tensor
 from orchestrator.checkpoint.formats.base import Container, Contents, Part, Record, SourceFile, damaged, readable_size
 from orchestrator.checkpoint.formats.blob import Blob
 from orchestrator.checkpoint.formats.containers import read_source
-from orchestrator.checkpoint.formats.layouts.values import describe, is_tensor_dict
+from orchestrator.checkpoint.formats.layouts.values import describe, is_tensor
 from orchestrator.checkpoint.formats.paths import member_of
 from orchestrator.checkpoint.formats.pickles import NumpyArray, report_names
 from orchestrator.checkpoint.state import Decision, DecisionSource
@@ -116,15 +116,16 @@ class FolderReader:
         return contents.data
 
     def tensors(self, name: str) -> dict[str, Any]:
-        """The tensors by name in a file that holds nothing else.
+        """The tensors by name in a file; what else lies in the same dict is left.
 
         Raises:
-            CheckpointError: it holds something else, or the file is refused.
+            CheckpointError: it holds no tensors by name, or the file is refused.
         """
         data = self.object(name)
-        if not isinstance(data, dict) or (data and not is_tensor_dict(data)):
+        found = {key: value for key, value in data.items() if is_tensor(value)} if isinstance(data, dict) else {}
+        if not found and data != {}:
             raise self.damaged(name, f"it should hold tensors by name, but holds {describe(data)}")
-        return data
+        return found
 
     def mapping(self, name: str) -> dict[Any, Any]:
         """The dict in a file.
