@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from orchestrator.checkpoint.architecture import ANCHORS
+from orchestrator.checkpoint.architecture import ANCHORS, OWN_PREFIXES
 from orchestrator.checkpoint.state import Decision, DecisionSource
 from orchestrator.errors import CheckpointError, RefusalReason
 
@@ -57,7 +57,7 @@ def net_prefixes(names: Iterable[str]) -> list[str]:
         anchor = next((a for a in ANCHORS if clean == a or clean.endswith(f".{a}")), None)
         if anchor is not None:
             found[clean.removesuffix(anchor)] = None
-    return list(found)
+    return [prefix for prefix in found if not any(prefix == outer + own for outer in found for own in OWN_PREFIXES)]
 
 
 def without_wrappers(name: str) -> str:

@@ -30,7 +30,7 @@ from orchestrator.config.model import (
 from orchestrator.errors import ConfigError, RefusalReason
 from orchestrator.models import build_meta
 
-from .conftest import refusal
+from .conftest import refusal, tiny_config
 
 Save = Callable[..., Path]
 Weights = dict[str, Tensor]
@@ -290,3 +290,11 @@ def test_weights_that_nearly_fit(save: Save, weights: Weights, change: str) -> N
 def test_an_encoder_without_its_twin(save: Save, weights: Weights) -> None:
     alone = {name: tensor for name, tensor in weights.items() if name.startswith("audio_encoder")}
     refusal(lambda: inspect(save(alone)), RefusalReason.UNKNOWN_ARCHITECTURE)
+
+
+@pytest.mark.parametrize("missing", ["audio_encoder.conv_in.weight", "visual_encoder.down_blocks.2.conv2.weight"])
+def test_a_net_that_lost_a_tensor_is_told_as_one(missing: str) -> None:
+    weights = dict(build_meta(tiny_config()).state_dict())
+    del weights[missing]
+    message = refusal(lambda: recognise(weights, "net.pt", source=DecisionSource.FILE), RefusalReason.MISMATCH)
+    assert "not a whole one" in message

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.checkpoint.names import clean_names, net_prefixes, without_wrappers
-from orchestrator.config.model import JoonsonTrainerConfig
+from orchestrator.config.model import JoonsonSyncNetConfig, JoonsonTrainerConfig
 from orchestrator.errors import CheckpointError, RefusalReason
 from orchestrator.models import build_meta
 
@@ -111,3 +111,10 @@ def test_what_a_profiler_left_is_no_part_of_the_net(weights: Weights) -> None:
     clean, decisions = clean_names({**weights, **counted}, "file.pt")
     assert clean.keys() == weights.keys()
     assert any(decision.field == "weights.profiled" for decision in decisions)
+
+
+def test_the_net_of_syncnet_python_behind_the_prefix_of_the_trainer() -> None:
+    weights = dict(build_meta(JoonsonSyncNetConfig()).state_dict())
+    clean, decisions = clean_names(under("__S__.", weights), "net.pt")
+    assert list(clean) == list(weights)
+    assert decisions[0].value == "`__S__.` stripped"

@@ -29,8 +29,9 @@ ANCHORS: tuple[str, ...] = (
     dinet.ANCHOR,
 )
 """One tensor of every net of each family, by which a SyncNet is found behind a prefix: what stands before the anchor in
-a name is the prefix of the whole net. An earlier anchor goes before a later one: `__S__.` belongs to the names of
-joonson's trainer and is no prefix, so its anchor must be tried before `netcnnaud.0.weight`."""
+a name is the prefix of the whole net, but for `OWN_PREFIXES`."""
+OWN_PREFIXES = (joonson.TRAINER_PREFIX,)
+"""What looks like a prefix by one anchor, and belongs to the names of the family of another."""
 
 _FAMILIES = (stable_syncnet.candidates, wav2lip.candidates, joonson.candidates, dinet.candidates)
 
@@ -121,6 +122,9 @@ def _unknown(shapes: Shapes, candidates: list[Candidate], path: str) -> Checkpoi
         nearest = min(candidates, key=lambda candidate: len(difference(candidate.config, shapes)))
         what = f"nearly holds {nearest.how}, but: {difference(nearest.config, shapes)}"
         reason, hint = RefusalReason.MISMATCH, GIVE_CONFIG
+    elif broken := stable_syncnet.incomplete(shapes):
+        what = f"holds tensors of a StableSyncNet, but not a whole one: {broken}"
+        reason, hint = RefusalReason.MISMATCH, "download or save the file again"
     else:
         names = ", ".join(f"`{name}` {list(shape)}" for name, shape in list(shapes.items())[:3])
         what = f"holds weights of no known SyncNet: {len(shapes)} tensors, e.g. {names}"
@@ -128,4 +132,4 @@ def _unknown(shapes: Shapes, candidates: list[Candidate], path: str) -> Checkpoi
     return CheckpointError(f"{path} {what}", reason=reason, path=path, hint=hint)
 
 
-__all__ = ["ANCHORS", "Recognition", "recognise", "require_fit"]
+__all__ = ["ANCHORS", "OWN_PREFIXES", "Recognition", "recognise", "require_fit"]

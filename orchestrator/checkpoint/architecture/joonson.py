@@ -13,11 +13,13 @@ from orchestrator.errors import CheckpointError, RefusalReason
 
 ANCHOR = "netcnnaud.0.weight"
 """In every file of joonson/syncnet_python."""
-TRAINER_ANCHOR = f"__S__.{ANCHOR}"
-"""In every file of joonson/syncnet_trainer: the prefix belongs to the names, as `__L__.` does."""
+TRAINER_PREFIX = "__S__."
+"""Before the names of every net of joonson/syncnet_trainer, to which it belongs, as `__L__.` does."""
 
 _TRAINER_STRIDES = {"fbank": (1, 2), "mfcc": (1,)}
 _ONLY_IN_TRAINER = "netfcspk.0.weight"
+TRAINER_ANCHOR = TRAINER_PREFIX + _ONLY_IN_TRAINER
+"""In every file of joonson/syncnet_trainer, and in none of syncnet_python, whose net may stand behind `__S__.` too."""
 
 
 def candidates(shapes: Shapes, path: str) -> list[Candidate]:

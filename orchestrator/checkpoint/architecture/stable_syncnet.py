@@ -88,6 +88,15 @@ def _refusal(what: str, path: str) -> CheckpointError:
     return CheckpointError(f"the weights in {path} {what}", reason=reason, path=path, hint=GIVE_CONFIG)
 
 
+def incomplete(shapes: Shapes) -> str | None:
+    """What is missing where both encoders are there, but not so that their blocks can be told; or none."""
+    encoders = ("audio_encoder", "visual_encoder")
+    if not all(any(name.startswith(f"{encoder}.down_blocks.") for name in shapes) for encoder in encoders):
+        return None
+    missing = [name for encoder in encoders if (name := f"{encoder}.conv_in.weight") not in shapes]
+    return f"`{missing[0]}` is missing" if missing else "tensors of some of its blocks are missing"
+
+
 def read_skeleton(shapes: Shapes, prefix: str) -> Skeleton | None:
     """One encoder, or none when its blocks cannot be told."""
     inner = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}

@@ -9,7 +9,7 @@ from orchestrator.checkpoint.formats.containers.storages import load_storage
 from orchestrator.checkpoint.formats.pickles import BrokenPickle, read, report_names
 
 # protocols 0 and 1 have no header: a dict, a list, an object or a name that is called
-_TEXT_PICKLE = re.compile(rb"\(d|\(l|\}q|\]q|\(i[\w.]+\n|c[\w.]+\n[\w.]+\n")
+_TEXT_PICKLE = re.compile(rb"\(d|\(l|\}q|\]q|\(i[\w.]+\n|c[\w.]+\n[\w.]+\n(p\d+\n|q|[()\]}])")
 
 
 def detect(source: SourceFile) -> bool:
