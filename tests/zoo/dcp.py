@@ -65,7 +65,8 @@ def _by_two() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="zoo-ranks-", dir=_KEPT))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    own = {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
+    environment = {**os.environ, **own, "PYTHONPATH": path}
     command = [sys.executable, "-m", "tests.zoo.ranks", str(folder)]
     processes = [subprocess.Popen([*command, str(rank)], env=environment, cwd=ROOT) for rank in range(RANKS)]
     codes = [process.wait(timeout=120) for process in processes]
