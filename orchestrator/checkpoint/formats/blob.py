@@ -80,6 +80,10 @@ class Blob:
         finally:
             self._advise("MADV_NORMAL")
 
+    def prefetch(self) -> None:
+        """Have all of it read from disk in the background."""
+        self._advise("MADV_WILLNEED")
+
     def release(self, start: int = 0, end: int | None = None) -> None:
         """Let go of the pages of a stretch that was read; the next look reads them again."""
         first = start - start % mmap.PAGESIZE

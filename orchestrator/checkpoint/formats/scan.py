@@ -32,6 +32,8 @@ def scan(path: Path, parts: Sequence[Part]) -> Identity:
     Raises:
         CheckpointError: `corrupt`, when a checksum does not hold.
     """
+    for part in parts:
+        part.blob.prefetch()  # whoever reads values meanwhile reads them in another order
     digests = [(part, _scan_part(path, part)) for part in parts]
     outer = [(part.blob.name, digest) for part, digest in digests if part.outer]
     if len(outer) == 1:
