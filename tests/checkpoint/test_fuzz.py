@@ -33,9 +33,17 @@ def test_no_input_does_anything_but_be_read_or_refused(kind: str, arena: Arena) 
     case()
 
 
+@pytest.mark.parametrize("name", sorted(seeds.folders()))
+def test_the_seeds_of_folders_are_whole(name: str, arena: Arena, tmp_path: Path) -> None:
+    for file, content in seeds.folders()[name].items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(content)
+    assert inspect(tmp_path, model_config=seeds.CONFIG).parameters > 0
+
+
 @pytest.mark.parametrize("name", sorted(seeds.files()))
 def test_the_seeds_are_whole(name: str, arena: Arena, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(seeds.files()[name])
-    if name != "torchscript":  # of another network: only its container matters
+    if name not in ("torchscript", "torch-export"):  # of another network: only their containers matter
         assert inspect(path, model_config=seeds.CONFIG).parameters > 0

@@ -73,6 +73,7 @@ def files() -> dict[str, bytes]:
         "torch-legacy": torch_bytes(everything(), _use_new_zipfile_serialization=False),
         "torch-tar": legacy_tar({"state_dict": weights()}),
         "torchscript": _script(),
+        "torch-export": _exported(),
         "safetensors": safetensors_bytes(weights(), {"global_step": "3"}),
         "npz": _npz(arrays, np.savez),
         "npz-compressed": _npz(arrays, np.savez_compressed),
@@ -101,6 +102,7 @@ def folders() -> dict[str, dict[str, bytes]]:
             "scheduler.bin": torch_bytes(everything()["lr_scheduler"]),
             "random_states_0.pkl": torch_bytes({"step": 3}),
         },
+        "deepspeed": _zero(),
         "dcp": _written(lambda folder: dcp.save({"model": weights(), "step": 3}, checkpoint_id=folder, no_dist=True)),
         "mlflow": {
             "MLmodel": b"flavors:\n  pytorch:\n    model_data: data\n    pytorch_version: '2'\n",
@@ -119,6 +121,31 @@ def _script() -> bytes:
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU())), buffer)
     return buffer.getvalue()
+
+
+def _exported() -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(torch.nn.Linear(3, 3), (torch.ones(1, 3),)), buffer)
+    return buffer.getvalue()
+
+
+def _zero() -> dict[str, bytes]:
+    """ZeRO stage 1 of one process: the module in half precision, its parameters flat in float32."""
+    flat = torch.cat([tensor.float().flatten() for tensor in weights().values()])
+    moments = {0: {"step": 3, "exp_avg": flat, "exp_avg_sq": flat}}
+    optimizer = {
+        "zero_stage": 1,
+        "partition_count": 1,
+        "single_partition_of_fp32_groups": [flat],
+        "base_optimizer_state": {"state": moments, "param_groups": [{"lr": 1e-4, "params": [0]}]},
+    }
+    shapes = {name: tensor.shape for name, tensor in weights().items()}
+    model = {"module": weights(), "param_shapes": [shapes], "buffer_names": [], "dp_world_size": 1, "global_steps": 3}
+    return {
+        "latest": b"global_step3",
+        "global_step3/mp_rank_00_model_states.pt": torch_bytes(model),
+        "global_step3/zero_pp_rank_0_mp_rank_00_optim_states.pt": torch_bytes({"optimizer_state_dict": optimizer}),
+    }
 
 
 def _written(write: Callable[[Path], object]) -> dict[str, bytes]:
