@@ -47,6 +47,7 @@ class Arena:
         self.root = root
         self.case = root / "case"
         self.out = root / "out"
+        seeds.files(), seeds.folders()  # the libraries that make them leave things among temporary files
         self.guard = Guard(root)
         for make in (lambda: _file(self._fresh(), seeds.files()["torch-zip"]), self._folder_seed):
             path = make()
