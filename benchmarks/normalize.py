@@ -3,8 +3,8 @@
 The file: LatentSync's 16_pixel_attn at full width, weights only (401 M parameters, 1.6 GB), made here. The floor: the
 same file read once, its sha256 taken and written once, flushed to disk, in one loop. Measured are `normalize`, the wall
 time against the floor and the memory beyond the imported program; `inspect`, against `normalize`; and, for comparison,
-the usual way (torch.load, a model built and filled, torch.save). Every measurement is a process of its own, and the file
-is dropped from the page cache before each.
+the usual way (torch.load, a model built and filled, torch.save). Every measurement is a process of its own, and the
+file is dropped from the page cache before each.
 """
 
 from __future__ import annotations
