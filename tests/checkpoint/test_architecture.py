@@ -298,3 +298,10 @@ def test_a_net_that_lost_a_tensor_is_told_as_one(missing: str) -> None:
     del weights[missing]
     message = refusal(lambda: recognise(weights, "net.pt", source=DecisionSource.FILE), RefusalReason.MISMATCH)
     assert "not a whole one" in message
+
+
+def test_a_filterbank_net_without_its_filterbank_is_told_as_one() -> None:
+    weights = dict(build_meta(JoonsonTrainerConfig(features="fbank", temporal_stride=2)).state_dict())
+    weights = {name: tensor for name, tensor in weights.items() if ".torchfb." not in name}
+    message = refusal(lambda: recognise(weights, "net.pt", source=DecisionSource.FILE), RefusalReason.MISMATCH)
+    assert "joonson_trainer (fbank" in message

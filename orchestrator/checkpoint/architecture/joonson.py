@@ -17,6 +17,8 @@ TRAINER_PREFIX = "__S__."
 """Before the names of every net of joonson/syncnet_trainer, to which it belongs, as `__L__.` does."""
 
 _TRAINER_STRIDES = {"fbank": (1, 2), "mfcc": (1,)}
+_FBANK_KERNEL = (5, 7)
+"""The first convolution on filterbanks; on MFCCs it is 3x3. The filterbank itself is not in files of every torchaudio."""
 _ONLY_IN_TRAINER = "netfcspk.0.weight"
 TRAINER_ANCHOR = TRAINER_PREFIX + _ONLY_IN_TRAINER
 """In every file of joonson/syncnet_trainer, and in none of syncnet_python, whose net may stand behind `__S__.` too."""
@@ -29,7 +31,7 @@ def candidates(shapes: Shapes, path: str) -> list[Candidate]:
         CheckpointError: `mismatch` for a trainer's net that was taken out of its wrapping.
     """
     if TRAINER_ANCHOR in shapes:
-        features = "fbank" if "__S__.torchfb.mel_scale.fb" in shapes else "mfcc"
+        features = "fbank" if shapes.get(TRAINER_PREFIX + ANCHOR, ())[2:] == _FBANK_KERNEL else "mfcc"
         return [_trainer(shapes, features, stride) for stride in _TRAINER_STRIDES[features]]
     if ANCHOR not in shapes:
         return []
