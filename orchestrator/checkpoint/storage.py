@@ -8,6 +8,7 @@ one `CheckpointError` (`storage`, or `missing`), without the credentials that a 
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import tempfile
@@ -128,6 +129,7 @@ def fetched(where: Location, *, only: Collection[str] | None = None) -> Iterator
     """
     local = local_path(where)
     if local is not None:
+        _require_reachable(local)
         yield local
         return
     place = open_place(where)
@@ -308,3 +310,18 @@ def _without_secrets(error: Exception, secrets: Iterable[str]) -> str:
         text = text.replace(secret, "...")
     text = re.sub(r"(?i)((?:secret|token|password|signature|access[_-]?key)\w*[=:]\s*)\S+", r"\1...", text)
     return re.sub(r"://[^/@\s]+@", "://", text)[:300]
+
+
+def _require_reachable(path: Path) -> None:
+    """Tell a path that cannot even be looked at; one that is not there is told by whoever reads it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return
+        reason = RefusalReason.MISSING if error.errno == errno.ENAMETOOLONG else RefusalReason.STORAGE
+        shown = str(path) if len(str(path)) < 300 else f"{str(path)[:300]}..."
+        what = f"{shown} cannot be looked at: {error.strerror}"
+        raise CheckpointError(what, reason=reason, path=str(path), hint="check the path and who may read it") from error

@@ -18,6 +18,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import Tensor
 
+from orchestrator.checkpoint import inspect
 from orchestrator.checkpoint.formats import Contents, read_checkpoint, scan
 from orchestrator.errors import CheckpointError, RefusalReason
 
@@ -83,6 +84,23 @@ def test_what_a_trainer_wrote_beside_the_weights_comes_along(tmp_path: Path) -> 
     assert contents.data["scheduler"] == {"last_epoch": 3}
     assert torch.equal(contents.data["model"]["a"], A)
     assert "training_args.bin" in str(contents.notes[-1].value) and not contents.placeholders
+
+
+def test_what_a_trainer_wrote_beside_shards_comes_along(tmp_path: Path) -> None:
+    save_file(NET, tmp_path / "one.safetensors")
+    write_json(tmp_path / "model.safetensors.index.json", {"weight_map": dict.fromkeys(NET, "one.safetensors")})
+    torch.save({"state": {}, "param_groups": []}, tmp_path / "optimizer.pt")
+    assert "optimizer.pt" in str(read_checkpoint(tmp_path).notes[-1].value)  # whose it is, is not certain
+    write_json(tmp_path / "trainer_state.json", {"global_step": 7, "epoch": 1.75})
+    data = read_checkpoint(tmp_path).data
+    assert data["global_step"] == 7 and data["optimizer"] == {"state": {}, "param_groups": []}
+
+
+def test_rays_own_notes_hold_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "dict_checkpoint.pkl").write_bytes(pickle.dumps({"model": NET, "epoch": 3}))
+    for name in (".metadata.pkl", ".tune_metadata", ".is_checkpoint"):
+        (tmp_path / name).write_bytes(pickle.dumps({"checkpoint_type": "TorchCheckpoint"}))
+    assert read_checkpoint(tmp_path).data["epoch"] == 3
 
 
 def test_strings_beside_safetensors_are_kept(tmp_path: Path) -> None:
@@ -222,7 +240,21 @@ def test_the_folders_of_fsdp_are_read(tmp_path: Path) -> None:
     assert contents.data["step"] == 3
 
 
+def test_whole_weights_of_fsdp_are_read(tmp_path: Path) -> None:
+    accelerate(tmp_path)
+    torch.save(NET, tmp_path / "pytorch_model_fsdp.bin")
+    torch.save({"state": {"a": {"step": torch.tensor(3.0)}}, "param_groups": []}, tmp_path / "optimizer.bin")
+    contents = read_checkpoint(tmp_path)
+    assert torch.equal(contents.data["model"]["b"], B) and contents.data["step"] == 3
+
+
 # ---- torch.distributed.checkpoint
+
+
+def test_the_metadata_alone_names_its_folder(tmp_path: Path) -> None:
+    folder = save_dcp(tmp_path / "step_2", NET)
+    message = refusal(lambda: inspect(folder / ".metadata"), RefusalReason.NO_WEIGHTS)
+    assert "torch.distributed.checkpoint" in message
 
 
 def save_dcp(folder: Path, state: dict[str, Any]) -> Path:
@@ -387,6 +419,13 @@ def test_groups_buffers_and_shared_parameters(tmp_path: Path) -> None:
     assert data["optimizer"]["state"]["a"]["step"] == 5
     assert data["optimizer"]["param_groups"] == [{"lr": 0.1, "params": ["b", "a"]}]
     assert data["global_step"] == 5 and data["lr_scheduler"] == {"last_batch_iteration": 5}
+
+
+def test_what_the_trainer_added_comes_along(tmp_path: Path) -> None:
+    model, optimizer = two_groups(epoch=2, best_loss=0.25, ds_version="0.15", callbacks={"a": 1})
+    data = read_checkpoint(deepspeed(tmp_path, model, optimizer)).data
+    assert (data["epoch"], data["best_loss"], data["callbacks"]) == (2, 0.25, {"a": 1})
+    assert "ds_version" not in data and data["global_step"] == 5
 
 
 def test_one_rank_is_not_copied(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_lists_with_gaps(save: Save, weights: Weights) -> None:
         ({"losses": [0.5, 0.25, 0.125]}, 3),
         ({"losses": [0.5, 0.25]}, 0),
         ({"val_steps": np.array([1, 2]), "val_losses": np.array([0.5, 0.25])}, 2),
+        ({"val_steps": torch.tensor([1, 2]), "val_losses": torch.tensor([0.5, 0.25])}, 2),
     ],
 )
 def test_logs_of_all_kinds(save: Save, weights: Weights, beside: dict[str, object], rows: int) -> None:
@@ -160,11 +161,19 @@ def test_logs_of_all_kinds(save: Save, weights: Weights, beside: dict[str, objec
         ({"best_epoch": 2, "best_model_path": "x"}, None),
         ({"best_loss": float("inf")}, None),
         ({"best_loss": None}, None),
+        ({"min_lr": 1e-6, "max_grad_norm": 1.0}, None),
     ],
 )
 def test_best_figures(save: Save, weights: Weights, beside: dict[str, object], best: object) -> None:
     found = load_state(save({"model": weights, "step": 3, **beside})).best
     assert (found and (found.metric, found.value, found.step)) == best
+
+
+@pytest.mark.parametrize(("value", "said"), [(float("inf"), "inf"), ("0.25", "0.25"), ({"loss": 0.25}, "dict")])
+def test_a_best_figure_that_is_none_is_told(save: Save, weights: Weights, value: object, said: str) -> None:
+    report = inspect(save({"model": weights, "best_loss": value}))
+    [why] = [decision.why for decision in report.decisions if decision.field == "best"]
+    assert "`best_loss`" in why and said in why
 
 
 # ---- Lightning
@@ -225,6 +234,11 @@ def test_a_scaler_and_a_schedule(save: Save, weights: Weights) -> None:
     assert state.scaler == SCALER
     assert state.schedule is not None
     assert state.schedule["last_epoch"] == 3
+
+
+@pytest.mark.parametrize("key", ["amp", "GradScaler", "grad_scaler", "scaler_state_dict"])
+def test_names_of_the_scaler(save: Save, weights: Weights, key: str) -> None:
+    assert load_state(save({"model": weights, key: SCALER})).scaler == SCALER
 
 
 @pytest.mark.parametrize(
@@ -467,6 +481,32 @@ def test_the_step_of_the_optimizer(save: Save, weights: Weights, config: StableS
     other = load_state(save({"model": weights, "optimizer": adam(config), "global_step": 80}))
     assert other.step == 80
     assert decided(other, "optimizer.steps") == (DecisionSource.FILE, 40)
+
+
+def test_an_optimizer_that_torch_flattened(save: Save, weights: Weights, config: StableSyncNetConfig) -> None:
+    names = [name for name, _ in build_model(config, seed=0).named_parameters()]
+    slots = {"exp_avg": 1.0, "exp_avg_sq": 2.0}
+    flat: dict[str, object] = {
+        f"state.{name}.{slot}": weights[name] + more for name in names for slot, more in slots.items()
+    }
+    flat |= {f"state.{name}.step": torch.tensor(3.0) for name in names}
+    flat |= {f"param_groups.{name}.lr": 1e-4 for name in names}
+    state = load_state(save({"model": weights, "optimizer": flat, "train_state": {"step": torch.tensor(3)}}))
+    assert state.optimizer is not None and state.step == 3
+    assert torch.equal(state.optimizer[names[0]]["exp_avg"], weights[names[0]] + 1)
+    assert decided(state, "optimizer.lr")[1] == 1e-4
+
+
+def test_what_torch_ema_put_aside_is_no_average(save: Save, weights: Weights) -> None:
+    other = {name: tensor * 2 for name, tensor in weights.items()}
+    ema = {"decay": 0.9, "shadow_params": list(other.values()), "collected_params": list(weights.values())}
+    state = load_state(save({"model": weights, "ema": ema}), weights="ema")
+    assert all(torch.equal(state.weights[name], tensor) for name, tensor in other.items())
+
+
+def test_a_frozen_program_is_told(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.freeze(torch.jit.script(torch.nn.Linear(2, 2).eval())), tmp_path / "net.pt")
+    assert "jit.freeze" in refusal(lambda: load_state(tmp_path / "net.pt"), RefusalReason.NO_WEIGHTS)
 
 
 def test_an_optimizer_may_be_none(save: Save, weights: Weights) -> None:

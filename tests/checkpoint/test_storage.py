@@ -212,3 +212,8 @@ def test_mapped_tensors_outlive_their_copy(saved: Path, weights: Weights, bucket
     state = read_state(f"{bucket}/x")
     shutil.rmtree(saved)
     assert weights_hash(state.weights) == weights_hash(weights)
+
+
+def test_a_name_too_long_for_the_disk_is_refused(tmp_path: Path) -> None:
+    message = refusal(lambda: inspect(tmp_path / ("x" * 5000)), RefusalReason.MISSING)
+    assert "too long" in message and len(message) < 600

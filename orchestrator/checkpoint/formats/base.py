@@ -167,7 +167,7 @@ class Layout:
 def refuse(source: SourceFile | Path, reason: RefusalReason, what: str, hint: str) -> CheckpointError:
     """The error for a file or folder that is not read; `what` goes on after its name."""
     path = source if isinstance(source, Path) else source.path
-    name = source.name if isinstance(source, Path) else source.blob.name
+    name = (source.name or source.resolve().name) if isinstance(source, Path) else source.blob.name
     return CheckpointError(f"{name} {what}", reason=reason, path=str(path), hint=hint)
 
 
@@ -183,6 +183,12 @@ def no_weights(source: SourceFile | Path, holds: str, placeholders: tuple[str, .
         what = f"holds no model weights, but code that a careless reader would run: {', '.join(dangerous[:8])}"
         hint = "delete it and ask where it came from: it is made to attack whoever loads it; nothing of it was run"
         return refuse(source, RefusalReason.UNSAFE, what, hint)
+    if "torch.distributed.checkpoint" in holds:
+        what = "is the description of a folder of torch.distributed.checkpoint, and holds no weights itself"
+        return refuse(source, RefusalReason.NO_WEIGHTS, what, "give the folder that it lies in")
+    if "__torch__." in holds:
+        what = "is a TorchScript program without parameters, as after `torch.jit.freeze`, which takes their names away"
+        return refuse(source, RefusalReason.NO_WEIGHTS, what, "give the program as it was before, or the weights")
     hint = "known are a `state_dict` entry, many other names for it, a bare dict of tensors, and whole modules"
     named = f"; it names {', '.join(placeholders[:6])}, of which nothing was imported" if placeholders else ""
     return refuse(source, RefusalReason.NO_WEIGHTS, f"holds no model weights, but {holds}{named}", hint)

@@ -16,6 +16,7 @@ _BINARY_KINDS = (
     (b"PK\x05\x06", 0, "an empty zip archive", "download or copy it again"),
     (b"7z\xbc\xaf\x27\x1c", 0, "a 7-Zip archive", "unpack it; the checkpoint may be inside"),
     (b"Rar!", 0, "a RAR archive", "unpack it; the checkpoint may be inside"),
+    (b"\x28\xb5\x2f\xfd", 0, "a Zstandard archive", "unpack it with `zstd -d`; the checkpoint may be inside"),
     (b"ftyp", 4, "an MP4 or MOV video", "give the model file; videos go to `prepare`"),
     (b"\x1aE\xdf\xa3", 0, "a Matroska or WebM video", "give the model file; videos go to `prepare`"),
     (b"RIFF", 0, "a WAV or AVI file", "give the model file; videos go to `prepare`"),

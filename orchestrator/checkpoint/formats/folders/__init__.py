@@ -41,7 +41,7 @@ def _is_checkpoint(folder: Path) -> bool:
     return any(kind.detect(folder) for kind in FOLDERS)
 
 
-FOLDERS: tuple[FolderFormat, ...] = (DEEPSPEED, DCP, ACCELERATE, MLFLOW, EXPORTED, SHARDED, HUGGINGFACE, SINGLE)
+FOLDERS: tuple[FolderFormat, ...] = (DEEPSPEED, DCP, ACCELERATE, MLFLOW, EXPORTED, HUGGINGFACE, SHARDED, SINGLE)
 """The first that detects a folder reads it: those whose files say most of themselves come first."""
 
 __all__ = ["FOLDERS", "is_index", "read_folder", "read_index_file"]

@@ -1,7 +1,8 @@
 """Folders of Accelerate's `save_state`, both layouts: `model.safetensors` or `pytorch_model.bin`, whole or in shards.
 
 Beside the weights: `optimizer.bin`, `scheduler.bin`, `scaler.pt`, `random_states_<rank>.pkl`, and
-`custom_checkpoint_<n>.pkl` of a trainer's own objects; a second model is `model_1` and so on. The `step` in
+`custom_checkpoint_<n>.pkl` of a trainer's own objects; a second model is `model_1` and so on. FSDP's whole weights are
+`pytorch_model_fsdp.bin`, its shards folders of torch.distributed.checkpoint. The `step` in
 `random_states` counts calls of `accumulate` since the last epoch, so it is not the optimizer's and never used.
 """
 
@@ -22,7 +23,7 @@ from orchestrator.errors import RefusalReason
 
 _RANDOM = re.compile(r"random_states_[0-9]+\.pkl")
 _CUSTOM = re.compile(r"custom_checkpoint_[0-9]+\.pkl")
-_MODEL = re.compile(r"(?:model|pytorch_model)(_[0-9]+)\.(?:safetensors|bin)(?:\.index\.json)?")
+_MODEL = re.compile(r"(?:model|pytorch_model|pytorch_model_fsdp)(_[0-9]+)\.(?:safetensors|bin)(?:\.index\.json)?")
 _SHARDED = re.compile(r"(pytorch_model_fsdp|optimizer)_0")
 _COUNTS = {"step": ("global_step", "step", "total_steps"), "epoch": ("epoch", "global_epoch", "current_epoch")}
 

@@ -17,6 +17,7 @@ _WEIGHTS = (
     ("diffusion_pytorch_model", ".safetensors"),
     ("pytorch_model", ".bin"),
     ("diffusion_pytorch_model", ".bin"),
+    ("pytorch_model_fsdp", ".bin"),
 )
 
 

@@ -36,7 +36,13 @@ from orchestrator.errors import RefusalReason
 
 _LATEST = "latest"
 _LONGEST_TAG = 512
-_CARRIED = ("lr_scheduler", "global_steps", "global_samples", "epoch")
+_CARRIED = ("lr_scheduler", "global_steps", "global_samples")
+_ENGINE = (
+    "module", "buffer_names", "optimizer", "param_shapes", "frozen_param_shapes", "shared_params",
+    "frozen_param_fragments", "data_sampler", "random_ltd", "sparse_tensor_module_names", "csr_tensor_module_names",
+    "skipped_steps", "dp_world_size", "mp_world_size", "ds_config", "ds_version", *_CARRIED,
+)  # fmt: skip
+"""Entries that DeepSpeed writes; all others are its caller's `client_state`."""
 _GATHER = "save it again where it was trained, with all ranks"
 
 
@@ -111,7 +117,8 @@ class _Rebuilder:
         carried = {key: self.model[key] for key in _CARRIED if self.model.get(key) is not None}
         if "global_steps" in carried:
             carried["global_step"] = carried.pop("global_steps")
-        data = {"model": weights, "optimizer": optimizer, **carried}
+        client = {key: value for key, value in self.model.items() if isinstance(key, str) and key not in _ENGINE}
+        data = {**client, "model": weights, "optimizer": optimizer, **carried}
         return {key: value for key, value in data.items() if value is not None}, tuple(self.notes)
 
     def require_one_piece(self) -> None:

@@ -31,7 +31,7 @@ def read(folder: Path) -> Contents:
     if len(safe or found) > 1:
         what = f"holds the weights of several models: {', '.join(found[:6])}"
         raise refuse(folder, RefusalReason.UNSUPPORTED, what, "give the index file of the one that you mean")
-    return _read_one(folder, (safe or found)[0])
+    return _read_one(folder, (safe or found)[0], files_in(folder))
 
 
 SHARDED = FolderFormat("sharded", detect, read)
@@ -49,7 +49,7 @@ def read_index_file(path: Path) -> Contents:
     Raises:
         CheckpointError: `corrupt` or `unsafe`.
     """
-    return _read_one(path.parent, path.name)
+    return _read_one(path.parent, path.name, [])
 
 
 def read_index(reader: FolderReader, index: str) -> dict[str, Any]:
@@ -72,10 +72,10 @@ def read_index(reader: FolderReader, index: str) -> dict[str, Any]:
     return found
 
 
-def _read_one(folder: Path, index: str) -> Contents:
+def _read_one(folder: Path, index: str, files: list[str]) -> Contents:
     reader = FolderReader(folder)
     data = read_index(reader, index)
-    return reader.contents(SHARDED.name, data)
+    return reader.contents(SHARDED.name, data, notes=reader.left_out(files))
 
 
 def _indexes(folder: Path) -> list[str]:

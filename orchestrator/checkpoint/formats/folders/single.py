@@ -55,7 +55,8 @@ SINGLE = FolderFormat("folder", detect, read)
 def weight_files(files: list[str]) -> list[str]:
     """Those that could hold weights, by their names."""
     beside = (*_BESIDE.values(), _NO_WEIGHTS)
-    return [name for name in files if name.endswith(_ENDINGS) and not any(p.fullmatch(name) for p in beside)]
+    visible = [name for name in files if not name.startswith(".")]  # Ray's own notes are pickles, too
+    return [name for name in visible if name.endswith(_ENDINGS) and not any(p.fullmatch(name) for p in beside)]
 
 
 def _the_file(files: list[str]) -> str | None:

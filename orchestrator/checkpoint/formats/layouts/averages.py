@@ -21,6 +21,7 @@ _WORD = re.compile(r"(?i:(^|[_.])(ema|swa|avg|averaged?|shadows?|polyak)([_.]|$)
 _MARKS = ("n_averaged", "initted")
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _LIGHTNING_RAW = "current_model_state"
+_STASH = "collected_params"  # torch_ema's: plain weights that it put aside, beside the averages
 
 
 def classify(sets: Iterable[TensorSet], data: Any) -> list[TensorSet]:
@@ -100,7 +101,7 @@ def is_buffer(name: str) -> bool:
 
 def _from_shadows(item: TensorSet, plain: TensorSet) -> list[TensorSet]:
     """A list of tensors by the names of the plain set's parameters, where every shape agrees."""
-    if not item.shadows or not any(_WORD.search(key) for key in item.path):
+    if not item.shadows or not any(_WORD.search(key) for key in item.path) or item.path[-1] == _STASH:
         return []
     names = [name for name in plain.weights if not is_buffer(name)]
     if len(names) != len(item.shadows):

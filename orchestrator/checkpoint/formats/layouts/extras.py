@@ -17,7 +17,9 @@ from orchestrator.checkpoint.state import Decision, DecisionSource, Json
 
 _OPTIMIZER = re.compile(r"(^|_)optim(izer)?s?(_|$)|^opt(_state(_dict)?)?$|^optimizer", re.IGNORECASE)
 _SCHEDULE = re.compile(r"sched", re.IGNORECASE)
-_SCALER = re.compile(r"(^|_)scaler(_|$)|^MixedPrecision|^native_amp_scaling_state$|^amp_scal", re.IGNORECASE)
+_SCALER = re.compile(
+    r"(^|_)(grad)?scaler(_|$)|^amp$|^MixedPrecision|^native_amp_scaling_state$|^amp_scal", re.IGNORECASE
+)
 _RNG = re.compile(r"(^|_)rng|random_?state|generator_state|^seed_state", re.IGNORECASE)
 _SCALER_FIELDS = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
 _ONLY_COUNTS = ("step", "steps", "epoch", "step_size", "count", "index")
@@ -31,6 +33,7 @@ def optimizers_of(scopes: Scopes) -> list[Any]:
         if isinstance(value, (list, tuple)):
             found += [item for item in value if isinstance(item, Mapping)]
         elif isinstance(value, Mapping):
+            value = _nested(value)
             found += [value] if "state" in value or not value else _inner_optimizers(value)
         elif value is not None:
             found.append(entries_of(value) or {})
@@ -84,6 +87,22 @@ def _is_named_otherwise(key: str) -> bool:
     """`optimizer_step`, `optimizer_class`: about an optimizer."""
     rest = key.lower().rpartition("_")[2]
     return rest in (*_ONLY_COUNTS, "class", "name", "type", "args", "config", "kwargs")
+
+
+def _nested(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """As it was before torch's `flatten_optimizer_state_dict` made one name of `state`, parameter and slot."""
+    flat = [str(key).split(".", 1) for key in value]
+    if not flat or any(len(parts) < 2 or parts[0] not in ("state", "param_groups") for parts in flat):
+        return value
+    state: dict[str, dict[str, Any]] = {}
+    settings: dict[str, Any] = {}
+    for (part, rest), item in zip(flat, value.values(), strict=True):
+        name, _, key = rest.rpartition(".")
+        if part == "state":
+            state.setdefault(name, {})[key] = item
+        else:
+            settings.setdefault(key, item)
+    return {"state": state, "param_groups": [{**settings, "params": list(state)}]}
 
 
 def _inner_optimizers(value: Mapping[Any, Any]) -> list[Any]:

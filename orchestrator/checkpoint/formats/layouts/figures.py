@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from orchestrator.checkpoint.formats.layouts.counters import STEPS
 from orchestrator.checkpoint.formats.layouts.scopes import Entry, Scopes
-from orchestrator.checkpoint.formats.layouts.values import count, entries_of, number
-from orchestrator.checkpoint.formats.pickles import NumpyArray
+from orchestrator.checkpoint.formats.layouts.values import as_tensor, count, entries_of, number, said
 from orchestrator.checkpoint.state import Best, Decision, DecisionSource, Json
 
 _STEP_LIST = re.compile(r"^(?P<group>.*?)_?(global_)?(steps?|iters?|iterations?)(_list|_history|s)?$", re.IGNORECASE)
@@ -24,7 +26,9 @@ _FIGURE = re.compile(r"loss|acc|score|auc|metric|error|lr|grad|sync|cosine", re.
 _ENDINGS = re.compile(r"(_list|_history|_log|_values)$", re.IGNORECASE)
 _LOGS = ("log", "logs", "history", "log_history", "metrics", "losses", "train_log", "val_log", "results", "curves")
 _BEST = re.compile(r"^(best|min|lowest|highest|max)_(?P<metric>[a-z0-9_/]*)$", re.IGNORECASE)
-_NO_METRIC = re.compile(r"step|epoch|iter|path|model|state|weights|k_models", re.IGNORECASE)
+_NO_METRIC = re.compile(
+    r"step|epoch|iter|path|model|state|weights|params|net|ckpt|checkpoint|optim|^lr|grad|norm", re.IGNORECASE
+)
 _MOST_ROWS = 1_000_000
 
 
@@ -75,7 +79,8 @@ class Table:
 def table_of(scopes: Scopes, step: int | None) -> Table:
     """Every list and log beside the weights."""
     table = Table()
-    lists = {entry.key: entry for entry in scopes.entries if _as_list(entry.value) is not None}
+    named = [entry for entry in scopes.entries if _STEP_LIST.match(entry.key) or _FIGURE.search(entry.key)]
+    lists = {entry.key: entry for entry in named if _as_list(entry.value) is not None}
     _from_lists(lists, table, scopes, step)
     for entry in scopes.all(lambda entry: entry.key.lower() in _LOGS):
         _from_log(entry, table, scopes, step)
@@ -84,9 +89,10 @@ def table_of(scopes: Scopes, step: int | None) -> Table:
 
 def best_of(scopes: Scopes, step: int | None) -> tuple[Best | None, list[Decision]]:
     """`best_loss` and its like; the step is the file's unless it says another."""
-    found = [entry for entry in scopes.entries if _metric(entry.key) and number(entry.value) is not None]
+    named = [entry for entry in scopes.entries if _metric(entry.key) and entry.value is not None]
+    found = [entry for entry in named if number(entry.value) is not None]
     if not found:
-        return None, []
+        return None, [_no_best(entry, scopes) for entry in named[:1]]
     entry = found[0]
     scopes.use(entry)
     at_entry = scopes.first(("best_step", "best_global_step", "best_iteration", "best_iter"))
@@ -94,6 +100,13 @@ def best_of(scopes: Scopes, step: int | None) -> tuple[Best | None, list[Decisio
     best = Best(_metric(entry.key), float(number(entry.value) or 0.0), step or 0 if at is None else at)
     why = f"`{entry.where}` of the file" + ("" if at is not None else "; when it was measured is not said")
     return best, [Decision("best", DecisionSource.FILE, {"metric": best.metric, "value": best.value}, why)]
+
+
+def _no_best(entry: Entry, scopes: Scopes) -> Decision:
+    """As from trainers that begin with infinity, or that keep a table there."""
+    scopes.use(entry)
+    why = f"`{entry.where}` of the file is no figure: {said(entry.value)}; the best starts fresh"
+    return Decision("best", DecisionSource.DEFAULT, None, why)
 
 
 def _metric(key: str) -> str:
@@ -166,7 +179,8 @@ def _name(key: str) -> str:
 
 
 def _as_list(value: object) -> list[Any] | None:
-    if isinstance(value, NumpyArray):
-        tensor = value.tensor()
-        return tensor.tolist() if tensor is not None and tensor.ndim == 1 and tensor.numel() < _MOST_ROWS else None
+    tensor = as_tensor(value)
+    if isinstance(tensor, Tensor):
+        dense = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+        return tensor.tolist() if dense and tensor.ndim == 1 and tensor.numel() < _MOST_ROWS else None
     return list(value) if isinstance(value, (list, tuple)) and len(value) < _MOST_ROWS else None

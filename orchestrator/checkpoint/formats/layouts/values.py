@@ -97,11 +97,11 @@ def count_decision(field: str, key: str, raw: object, value: int | None, source:
         return Decision(field, source, value, f"`{key}` of the file is the string {str(raw)[:40]!r}, read as a number")
     if value is not None:
         return Decision(field, source, value, f"`{key}` of the file")
-    why = f"`{key}` of the file is no count: {_said(raw)}"
+    why = f"`{key}` of the file is no count: {said(raw)}"
     return Decision(field, DecisionSource.DEFAULT, 0, why)
 
 
-def _said(value: object) -> str:
+def said(value: object) -> str:
     """A value for a person, without reading tensors."""
     simple = value is None or isinstance(value, (str, bool, float)) or (isinstance(value, int) and abs(value) < 1 << 64)
     return repr(str(value)[:40]) if simple else describe(value)
