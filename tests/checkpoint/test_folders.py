@@ -133,6 +133,14 @@ def test_several_files_of_weights_are_listed(tmp_path: Path) -> None:
     assert f"e.g. {tmp_path.name}/checkpoint-1000.pt, the newest" in message
 
 
+def test_the_folder_one_stands_in_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one.pt", "two.pt"):
+        torch.save(NET, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    message = refusal(lambda: inspect("."), OTHER)
+    assert message.startswith(tmp_path.name) and "e.g. two.pt" in message
+
+
 def test_a_run_with_several_checkpoints_names_the_newest(tmp_path: Path) -> None:
     for number in (1, 9, 10):
         (tmp_path / f"checkpoint_{number:06}").mkdir()

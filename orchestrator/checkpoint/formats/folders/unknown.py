@@ -50,7 +50,7 @@ def _one_of(folder: Path, names: list[str], one: str, several: str) -> Checkpoin
     """That a person must choose; names in the order of their numbers."""
     count = one if len(names) == 1 else f"{len(names)} {several}"
     newest = ascii(names[-1])[1:-1]
-    hint = f"give the one that you mean, e.g. {folder.name}/{newest}"
+    hint = f"give the one that you mean, e.g. {Path(folder.name) / newest}"  # `.` has no name
     if len(names) > 1 and any(character.isdigit() for character in newest):
         hint += ", the newest by its number"
     what = f"is not one checkpoint: it holds {count}: {_listed(names)}"
