@@ -87,7 +87,8 @@ def _the_tag(reader: FolderReader) -> tuple[str, tuple[Decision, ...]]:
     tags = by_number(_tags(reader.folder))
     if tag not in tags:
         what = f"is incomplete: `latest` names {tag!a}, which is not there or is empty; found: {', '.join(tags)}"
-        hint = f"copy the whole folder again, or give {Path(reader.folder.name) / tags[-1]} if that is the one that you mean"
+        newest = Path(reader.folder.name) / tags[-1]
+        hint = f"copy the whole folder again, or give {newest} if that is the one that you mean"
         raise refuse(reader.folder, RefusalReason.CORRUPT, what, hint)
     others = [name for name in tags if name != tag]
     why = f"`latest` names it; there is also {', '.join(others[-5:])}" if others else "`latest` names it"
