@@ -238,3 +238,11 @@ def test_the_public_names_are_there_and_errors_share_a_base() -> None:
     with pytest.raises(AttributeError, match="nothing"):
         _ = orchestrator.nothing
     assert issubclass(orchestrator.DataError, orchestrator.OrchestratorError)
+
+
+def test_a_refusal_is_json_too_where_json_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "page.pt").write_text("<html><title>404</title></html>")
+    assert main(["inspect", str(tmp_path / "page.pt"), "--json"]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["refused"] == "not_a_checkpoint"
+    assert "web page" in printed.err

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestrator.cli.console import AsJson, Checkpoint, ModelFile, model_in, out, print_json
+from orchestrator.cli.console import AsJson, Checkpoint, ModelFile, model_in, out, print_json, refusal_in_json
 
 Weights = Annotated[
     Literal["raw", "ema"], typer.Option("--weights", help="The trained weights, or their running average in the file.")
@@ -33,7 +33,8 @@ def inspect(
     from orchestrator.checkpoint import inspect as look
     from orchestrator.cli.cards import next_steps, show_inspection
 
-    report = look(file, model_config=model_in(config), weights=weights, deep=deep)
+    with refusal_in_json(as_json):
+        report = look(file, model_config=model_in(config), weights=weights, deep=deep)
     given = {"--model-config": str(config)} if config else {}
     steps = next_steps(report, {**given, **({"--weights": weights} if weights != "raw" else {})})
     print_json({**report.to_dict(), "next": steps}) if as_json else show_inspection(report, steps)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from orchestrator.errors import CheckpointError
 
 _LOG_WIDTH = 200
 
@@ -37,6 +40,17 @@ def model_in(config: Path | None) -> Any:
 def print_json(content: Any) -> None:
     """JSON on standard output, with nothing around it."""
     sys.stdout.write(json.dumps(content, indent=1, default=str) + "\n")
+
+
+@contextmanager
+def refusal_in_json(as_json: bool) -> Iterator[None]:
+    """Say on standard output, too, why a file was refused: whoever reads JSON there looks at many files."""
+    try:
+        yield
+    except CheckpointError as error:
+        if as_json:
+            print_json({"refused": str(error.reason), "message": error.message, "hint": error.hint})
+        raise
 
 
 def print_notes(notes: Iterable[str]) -> None:

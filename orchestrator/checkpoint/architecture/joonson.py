@@ -18,7 +18,7 @@ TRAINER_PREFIX = "__S__."
 
 _TRAINER_STRIDES = {"fbank": (1, 2), "mfcc": (1,)}
 _FBANK_KERNEL = (5, 7)
-"""The first convolution on filterbanks; on MFCCs it is 3x3. The filterbank itself is not in files of every torchaudio."""
+"""Of the first convolution on filterbanks; on MFCCs it is 3x3. The filterbank itself is not in every file."""
 _ONLY_IN_TRAINER = "netfcspk.0.weight"
 TRAINER_ANCHOR = TRAINER_PREFIX + _ONLY_IN_TRAINER
 """In every file of joonson/syncnet_trainer, and in none of syncnet_python, whose net may stand behind `__S__.` too."""
