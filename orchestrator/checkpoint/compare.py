@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.checkpoint.convert import ModelOption, Options, convert
-from orchestrator.checkpoint.directory import is_canonical, read_state
+from orchestrator.checkpoint.directory import flatten, is_canonical, read_state
 from orchestrator.checkpoint.formats import scan
 from orchestrator.checkpoint.state import Json, TrainState
 from orchestrator.checkpoint.storage import Location, fetched, redacted
@@ -189,10 +189,7 @@ def _opened(path: Path, model_config: ModelOption, options: Options) -> _Opened:
 
 
 def _tensors(state: TrainState, part: str) -> dict[str, Tensor]:
-    if part != "optimizer":
-        return dict(getattr(state, part))
-    moments = state.optimizer or {}
-    return {f"{slot}/{name}": tensor for name, slots in moments.items() for slot, tensor in slots.items()}
+    return flatten(state.optimizer or {}) if part == "optimizer" else dict(getattr(state, part))
 
 
 def _differing(

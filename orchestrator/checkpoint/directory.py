@@ -37,7 +37,7 @@ from orchestrator.checkpoint.manifest import (
     digest_of,
     parse_manifest,
 )
-from orchestrator.checkpoint.migrations import migrate
+from orchestrator.checkpoint.migrations import Documents, migrate
 from orchestrator.checkpoint.partials import disk_errors, partial_directory, publish, sync_folder
 from orchestrator.checkpoint.state import AnyModelConfig, Best, OptimizerState, Provenance, TrainState
 from orchestrator.checkpoint.storage import Location, fetched, is_whole, local_path, open_place
@@ -103,7 +103,7 @@ def write_parts(
     files = {WEIGHTS: FileEntry(weights.digest, weights.size, of_tensors=True)}
     finite = True
     if state.optimizer is not None:
-        moments = write_tensors(folder / OPTIMIZER, _flatten(state.optimizer), as_float32=True, relax=relax)
+        moments = write_tensors(folder / OPTIMIZER, flatten(state.optimizer), as_float32=True, relax=relax)
         files[OPTIMIZER] = FileEntry(moments.digest, moments.size, of_tensors=True)
         finite = not moments.non_finite
     if state.rng is not None:
@@ -256,7 +256,7 @@ def content_of(state: TrainState) -> dict[str, str | None]:
     """The digest of each part of a state; `content_digest` of it is the state's content hash."""
     return _content(
         weights_hash(state.weights),
-        weights_hash(_flatten(state.optimizer)) if state.optimizer is not None else None,
+        weights_hash(flatten(state.optimizer)) if state.optimizer is not None else None,
         weights_hash(state.rng) if state.rng is not None else None,
         hashlib.sha256(to_csv(state.history)).hexdigest() if state.history else None,
         state.plain(),
@@ -274,7 +274,8 @@ def _content(
     return {"weights": weights, "optimizer": optimizer, "rng": rng, "history": history, "state": digest_of(plain)}
 
 
-def _flatten(optimizer: OptimizerState) -> dict[str, Tensor]:
+def flatten(optimizer: OptimizerState) -> dict[str, Tensor]:
+    """Moments by their names in the file: `slot/parameter`."""
     return {f"{slot}/{name}": tensor for name, slots in optimizer.items() for slot, tensor in slots.items()}
 
 
@@ -308,10 +309,8 @@ def _read_local(folder: Path, verify: bool) -> TrainState:
         for name, entry in manifest.files.items():
             check_digest(folder / name, entry, tensors.get(name, {}))
     try:
-        raw = json.loads((folder / STATE).read_text("utf-8"))
         report = json.loads((folder / REPORT).read_text("utf-8")) if REPORT in manifest.files else None
-        history = from_csv((folder / HISTORY).read_bytes()) if HISTORY in manifest.files else []
-        return _assemble(*migrate(manifest.version, {"history": history, **raw}, report), tensors)
+        return _assemble(*_documents(folder, manifest, report), tensors)
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise _corrupt(folder / STATE, f"does not hold a training state: {error}") from error
 
@@ -323,13 +322,17 @@ def _read_local_plain(folder: Path) -> dict[str, Any]:
             check_size(folder / name, manifest.files[name])
             check_digest(folder / name, manifest.files[name], {})
     try:
-        history = from_csv((folder / HISTORY).read_bytes()) if HISTORY in manifest.files else []
-        plain, _ = migrate(
-            manifest.version, {"history": history, **json.loads((folder / STATE).read_text("utf-8"))}, None
-        )
+        plain, _ = _documents(folder, manifest, None)
     except (ValueError, TypeError, KeyError) as error:
         raise _corrupt(folder / STATE, f"does not hold a training state: {error}") from error
     return plain
+
+
+def _documents(folder: Path, manifest: Manifest, report: dict[str, Any] | None) -> Documents:
+    """`state.json` with the history, and the report, as the current version has them."""
+    history = from_csv((folder / HISTORY).read_bytes()) if HISTORY in manifest.files else []
+    raw = json.loads((folder / STATE).read_text("utf-8"))
+    return migrate(manifest.version, {"history": history, **raw}, report)
 
 
 def _local_manifest(folder: Path) -> Manifest:

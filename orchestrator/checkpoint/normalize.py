@@ -22,8 +22,6 @@ from orchestrator.checkpoint.directory import (
     drop_optimizer,
     is_canonical,
     is_complete,
-    partial_directory,
-    publish,
     read_manifest,
     read_plain,
     read_report,
@@ -33,6 +31,7 @@ from orchestrator.checkpoint.directory import (
 )
 from orchestrator.checkpoint.formats import Identity, scan
 from orchestrator.checkpoint.formats.scan import size_of
+from orchestrator.checkpoint.partials import partial_directory, publish
 from orchestrator.checkpoint.report import CANONICAL, InspectReport, count_dtypes, count_parameters, parts
 from orchestrator.checkpoint.state import TrainState
 from orchestrator.checkpoint.storage import Location, fetched, join, local_path, open_place, redacted, upload

@@ -19,7 +19,7 @@ from orchestrator.checkpoint.formats.layouts.values import as_tensor, count, num
 from orchestrator.checkpoint.names import clean_names
 from orchestrator.checkpoint.state import AnyModelConfig, Decision, DecisionSource, OptimizerState
 from orchestrator.errors import CheckpointError
-from orchestrator.models import build_meta
+from orchestrator.models import skeleton
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """The two slots of Adam that have the shape of their parameter."""
@@ -76,7 +76,7 @@ def carry_over(
 
 def parameter_shapes(model: AnyModelConfig) -> Shapes:
     """Trainable parameters in the order in which torch numbers them."""
-    return {name: tuple(parameter.shape) for name, parameter in build_meta(model).named_parameters()}
+    return {name: tuple(parameter.shape) for name, parameter in skeleton(model).named_parameters()}
 
 
 def number_parameters(optimizer: OptimizerState, model: AnyModelConfig, lr: float) -> dict[str, Any]:

@@ -73,6 +73,11 @@ def fit_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
     return resized.clamp(0, 255).round()
 
 
+def signed_rgb(pixels: Tensor, height: int, width: int) -> Tensor:
+    """uint8 (B, T*3, h, w) -> RGB in [-1, 1] of the wanted size."""
+    return (fit_pixels(pixels, height, width) / 255 - 0.5) / 0.5
+
+
 def rgb_to_bgr(stacked: Tensor) -> Tensor:
     """(B, T*3, H, W) -> the same with the colours of each frame in OpenCV's order, in which many nets were trained."""
     return stacked.unflatten(1, (-1, 3)).flip(2).flatten(1, 2)

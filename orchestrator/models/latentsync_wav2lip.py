@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from orchestrator.config.model import LatentSyncWav2LipConfig
-from orchestrator.models.base import SyncNet, fit_pixels
+from orchestrator.models.base import SyncNet, signed_rgb
 from orchestrator.models.conv_tower import DEEP_MEL_STAGES, Activation, Stage, tower
 from orchestrator.models.wav2lip_syncnet import LEAKY
 
@@ -34,8 +34,7 @@ class LatentSyncWav2Lip(SyncNet):
 
     def pixels_to_input(self, pixels: Tensor) -> Tensor:
         """RGB in [-1, 1]."""
-        height, width = self.input_shape.frames[-2:]
-        return (fit_pixels(pixels, height, width) / 255 - 0.5) / 0.5
+        return signed_rgb(pixels, *self.input_shape.frames[-2:])
 
 
 _ACTIVATIONS: dict[str, Activation] = {"relu": nn.ReLU, "leaky": LEAKY, "tanh": nn.Tanh, "silu": nn.SiLU}

@@ -17,7 +17,7 @@ from orchestrator.config.model import (
     StableSyncNetConfig,
     downsample_padding,
 )
-from orchestrator.models.base import SyncNet, fit_pixels
+from orchestrator.models.base import SyncNet, signed_rgb
 
 
 class StableSyncNet(SyncNet):
@@ -38,8 +38,7 @@ class StableSyncNet(SyncNet):
 
     def pixels_to_input(self, pixels: Tensor) -> Tensor:
         """RGB in [-1, 1]."""
-        height, width = self.input_shape.frames[-2:]
-        return (fit_pixels(pixels, height, width) / 255 - 0.5) / 0.5
+        return signed_rgb(pixels, *self.input_shape.frames[-2:])
 
 
 class DownEncoder(nn.Module):

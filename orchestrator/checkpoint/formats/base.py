@@ -194,6 +194,18 @@ def no_weights(source: SourceFile | Path, holds: str, placeholders: tuple[str, .
     return refuse(source, RefusalReason.NO_WEIGHTS, f"holds no model weights, but {holds}{named}", hint)
 
 
+def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads(object_pairs_hook=)`: an object in which no name stands twice.
+
+    Raises:
+        ValueError: one does.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands in it twice")
+    return found
+
+
 def readable_size(count: int) -> str:
     """A number of bytes for a person."""
     for unit, bytes_in_it in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):

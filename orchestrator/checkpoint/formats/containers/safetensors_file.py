@@ -12,7 +12,16 @@ from typing import Any, TypeGuard
 
 from torch import Tensor
 
-from orchestrator.checkpoint.formats.base import Container, Contents, Part, SourceFile, damaged, readable_size, refuse
+from orchestrator.checkpoint.formats.base import (
+    Container,
+    Contents,
+    Part,
+    SourceFile,
+    damaged,
+    no_repeats,
+    readable_size,
+    refuse,
+)
 from orchestrator.checkpoint.formats.pickles import BrokenPickle, Storage, aligned, without_values
 from orchestrator.checkpoint.tensors import DTYPE_NAMES
 from orchestrator.errors import RefusalReason
@@ -53,19 +62,12 @@ def _header(source: SourceFile, length: int) -> dict[str, Any]:
         missing = readable_size(_LENGTH + length - source.size)
         raise damaged(source, f"its header is cut short: at least {missing} are missing")
     try:
-        header = json.loads(bytes(source.blob.view[_LENGTH : _LENGTH + length]), object_pairs_hook=_no_repeats)
+        header = json.loads(bytes(source.blob.view[_LENGTH : _LENGTH + length]), object_pairs_hook=no_repeats)
     except (ValueError, RecursionError) as error:
         raise damaged(source, f"its header cannot be read: {str(error)[:120]}") from error
     if not _is_dict(header):
         raise damaged(source, "its header is no JSON object")
     return dict(header)
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands in it twice")
-    return found
 
 
 def _span(source: SourceFile, name: str, entry: Any) -> tuple[int, int]:

@@ -18,7 +18,16 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from orchestrator.checkpoint.formats.base import Container, Contents, Part, Record, SourceFile, damaged, readable_size
+from orchestrator.checkpoint.formats.base import (
+    Container,
+    Contents,
+    Part,
+    Record,
+    SourceFile,
+    damaged,
+    no_repeats,
+    readable_size,
+)
 from orchestrator.checkpoint.formats.blob import Blob
 from orchestrator.checkpoint.formats.containers import read_source
 from orchestrator.checkpoint.formats.layouts.values import describe, is_tensor
@@ -96,7 +105,7 @@ class FolderReader:
             CheckpointError: it is none.
         """
         try:
-            value = json.loads(self.text(name), object_pairs_hook=_no_repeats)
+            value = json.loads(self.text(name), object_pairs_hook=no_repeats)
         except (ValueError, RecursionError) as error:
             raise self.damaged(name, f"it is no whole JSON file ({str(error)[:80]})") from error
         if not isinstance(value, dict):
@@ -239,13 +248,6 @@ def _step(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if is_count(value) else None
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands in it twice")
-    return found
 
 
 def _names_in(folder: Path, matters: Callable[[Path], bool]) -> list[str]:

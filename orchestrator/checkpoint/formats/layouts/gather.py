@@ -6,7 +6,7 @@ All layouts end here; what makes them different is what they are called and a fe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,7 @@ def training_state(
         ),
         ignored=scopes.left(),
     )  # fmt: skip
-    return _named(extracted, name)
-
-
-def _named(extracted: Extracted, name: Callable[[Extracted], str]) -> Extracted:
-    return Extracted(**{**extracted.__dict__, "format": name(extracted)})
+    return replace(extracted, format=name(extracted))
 
 
 def _parts(scopes: Scopes, contents: Contents) -> Parts:

@@ -115,7 +115,7 @@ def rebuild_tensor_v3(
 
 
 def rebuild_parameter(data: Any, *_: Any) -> Any:
-    """A parameter is its tensor."""
+    """A parameter, or a tensor of another device, is the tensor it is made from."""
     return data
 
 
@@ -133,18 +133,13 @@ def odd(name: str, kind: str) -> Callable[..., OddTensor]:
     return lambda *args: OddTensor(Global(module, short), args, kind)
 
 
-def rebuild_parameter_from_numpy(array: Any, *_: Any) -> Any:
-    """A tensor of another device, saved through numpy."""
-    return array
-
-
 TENSORS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": rebuild_tensor,
     "torch._utils._rebuild_tensor_v3": rebuild_tensor_v3,
     "torch._utils._rebuild_parameter": rebuild_parameter,
     "torch._utils._rebuild_parameter_with_state": rebuild_parameter,
-    "torch._utils._rebuild_device_tensor_from_numpy": rebuild_parameter_from_numpy,
+    "torch._utils._rebuild_device_tensor_from_numpy": rebuild_parameter,
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": rebuild_parameter,
     "torch._tensor._rebuild_from_type": rebuild_typed,
     "torch._tensor._rebuild_from_type_v2": rebuild_typed,
