@@ -2,8 +2,8 @@
 
 Contract: frame k of the result is the source frame nearest to k / 25 s after the first one; wave sample 0 is at the
 time of frame 0, and the wave has exactly 640 samples per frame, zeros where the source has no sound. Nothing is ever
-relabelled: other and variable rates are resampled by time. Frames are resized and cropped as they come, so memory
-holds the result, never the full-size clip. Every failure is one `DataError` with a reason code.
+relabelled: other and variable rates are resampled by time. Frames go to a sink one by one, so that memory need not
+hold a clip. Every failure of a file is one `DataError` with a reason code; what a sink raises comes through as it is.
 """
 
 # T frames, H W pixels, C channels
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import torch
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
@@ -25,7 +24,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from orchestrator.config.media import FPS, SAMPLE_RATE
-from orchestrator.data.features import resize_frames
+from orchestrator.data.frames import FrameChunks, FrameSink, damage_named
 from orchestrator.data.soundtrack import Soundtrack
 from orchestrator.errors import DataError
 
@@ -46,77 +45,58 @@ class DecodedClip:
 def decode_clip(
     path: str | Path, resolution: int | None = None, *, lower_half: bool = False, max_frames: int | None = None
 ) -> DecodedClip:
-    """Decode a video file.
+    """Decode a video file into memory.
 
     Args:
         path: the file; it is only read.
-        resolution: resize frames to this square; none keeps the source's size.
-        lower_half: keep only rows `H // 2` and below of the (resized) frame.
-        max_frames: refuse clips with more frames than this, before their frames fill the memory.
+        resolution, lower_half, max_frames: as `FrameChunks`.
+
+    Raises:
+        DataError: as `decode_into` and `FrameChunks`.
+    """
+    chunks: list[NDArray[np.uint8]] = []
+    sink = FrameChunks(
+        lambda chunk: chunks.append(chunk.copy()), resolution=resolution, lower_half=lower_half, max_frames=max_frames
+    )
+    wave = decode_into(path, sink)
+    sink.finish()
+    return DecodedClip(np.concatenate(chunks).transpose(0, 2, 3, 1), wave)
+
+
+def decode_into(path: str | Path, sink: FrameSink) -> NDArray[np.float32]:
+    """Decode a video file: its frames at 25 per second into `sink`, its sound as the result.
+
+    Args:
+        path: the file; it is only read.
+        sink: takes the frames in order.
+
+    Returns:
+        The wave, float32 `(T * 640,)` mono at 16 kHz in [-1, 1], T being the frames that went to the sink.
 
     Raises:
         DataError: `missing`, `empty_file`, `unreadable` (not a video, or damaged), `no_video`, `no_audio`,
-            `truncated`, `too_long`, `varying_size` (only without `resolution`).
+            `truncated`.
     """
     path = Path(path)
     _check_file(path)
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            return _decode(container, _FrameSink(resolution, lower_half, max_frames))
+        with damage_named():
+            container = av.open(str(path), metadata_errors="ignore")
+        with container:
+            return _decode(container, sink)
     except DataError as error:
         raise DataError(f"{path}: {error.message}", reason=error.reason, path=str(path), hint=error.hint) from error
-    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        message = f"{path}: cannot be decoded, it is no video or is damaged ({_one_line(error)})"
-        raise DataError(message, reason="unreadable", path=str(path)) from error
-
-
-class _FrameSink:
-    """Collects the output frames: each is turned upright, resized, cropped and appended channel-first."""
-
-    def __init__(self, resolution: int | None, lower_half: bool, max_frames: int | None) -> None:
-        self._resolution, self._lower_half, self._max_frames = resolution, lower_half, max_frames
-        self._bytes = bytearray()
-        self._shape: tuple[int, ...] | None = None
-        self.count = 0
-
-    def add(self, frame: VideoFrame, times: int) -> None:
-        """Append a source frame for the next `times` ticks."""
-        if times <= 0:
-            return
-        self.count += times
-        if self._max_frames is not None and self.count > self._max_frames:
-            message = f"has more than {self._max_frames} frames at {FPS} per second"
-            raise DataError(message, reason="too_long", hint="cut it into shorter clips")
-        image = self._image(frame)
-        if self._shape not in (None, image.shape):
-            message = f"the picture size changes from {self._shape} to {image.shape}"
-            raise DataError(message, reason="varying_size", hint="give a resolution")
-        self._shape = image.shape
-        self._bytes += image.tobytes() * times
-
-    def frames_THWC(self) -> NDArray[np.uint8]:
-        """All frames, as a view of the collected bytes."""
-        if self._shape is None:
-            raise DataError("has a video stream without a single frame", reason="no_video")
-        frames_TCHW = np.frombuffer(self._bytes, dtype=np.uint8).reshape(self.count, *self._shape)
-        return frames_TCHW.transpose(0, 2, 3, 1)
-
-    def _image(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        pixels_HWC = frame.to_ndarray(format="rgb24")
-        upright_HWC = np.rot90(pixels_HWC, round(frame.rotation / 90) % 4)
-        image = torch.from_numpy(upright_HWC.transpose(2, 0, 1).copy())
-        if self._resolution is not None:
-            image = resize_frames(image[None], self._resolution)[0]
-        return image[:, image.shape[1] // 2 if self._lower_half else 0 :].numpy()
 
 
 class _Ticker:
     """Hands each source frame to the sink as often as it is the one nearest to a tick of 1/25 s."""
 
-    def __init__(self, sink: _FrameSink, stream: VideoStream) -> None:
+    def __init__(self, sink: FrameSink, stream: VideoStream) -> None:
         self._sink = sink
         self._interval = 1 / (stream.guessed_rate or Fraction(FPS))
         self._last: tuple[VideoFrame, Fraction] | None = None
+        self.count = 0
+        """Ticks that have been shown."""
         self.start: Fraction | None = None
         """Time of the first frame in seconds, on the container's clock."""
         self.end = Fraction(0)
@@ -133,7 +113,7 @@ class _Ticker:
             if relative <= since:  # a repeated timestamp shows nothing new at any tick
                 return
             # Ticks up to the midpoint are nearer to the previous frame.
-            self._sink.add(previous, int((since + relative) / 2 * FPS) + 1 - self._sink.count)
+            self._show(previous, until=int((since + relative) / 2 * FPS) + 1)
             step = relative - since
         self._last = frame, relative
         # Some containers give no duration or a nonsensical one: the last step stands in, up to one tick.
@@ -141,8 +121,14 @@ class _Ticker:
 
     def finish(self) -> None:
         """Show the last frame until its end, rounded to a whole tick."""
-        if self._last is not None:
-            self._sink.add(self._last[0], max(round(self.end * FPS), 1) - self._sink.count)
+        if self._last is None:
+            raise DataError("has a video stream without a single frame", reason="no_video")
+        self._show(self._last[0], until=max(round(self.end * FPS), 1))
+
+    def _show(self, frame: VideoFrame, until: int) -> None:
+        if until > self.count:
+            self._sink.add(frame, until - self.count)
+            self.count = until
 
     def _time_of(self, frame: VideoFrame) -> Fraction:
         if frame.pts is not None and frame.time_base is not None:
@@ -159,20 +145,27 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: the file is empty (0 bytes)", reason="empty_file", path=str(path))
 
 
-def _decode(container: InputContainer, sink: _FrameSink) -> DecodedClip:
+def _decode(container: InputContainer, sink: FrameSink) -> NDArray[np.float32]:
     video, audio = _streams(container)
     ticker, soundtrack = _Ticker(sink, video), Soundtrack()
-    for packet in container.demux(video, audio):
-        for frame in packet.decode():
+    packets = container.demux(video, audio)
+    while True:
+        # What FFmpeg raises is the file's fault, what the sink raises is not: only the former is translated.
+        with damage_named():
+            packet = next(packets, None)
+            frames = packet.decode() if packet is not None else []
+            for frame in frames:
+                if isinstance(frame, av.AudioFrame):
+                    soundtrack.push(frame)
+        for frame in frames:
             if isinstance(frame, VideoFrame):
                 ticker.push(frame)
-            elif isinstance(frame, av.AudioFrame):
-                soundtrack.push(frame)
+        if packet is None:
+            break
     ticker.finish()
     _check_whole(container, video, ticker, soundtrack)
-    frames_THWC = sink.frames_THWC()
-    wave = soundtrack.render(ticker.start or Fraction(0), sink.count * SAMPLES_PER_FRAME)
-    return DecodedClip(frames_THWC, wave)
+    with damage_named():
+        return soundtrack.render(ticker.start or Fraction(0), ticker.count * SAMPLES_PER_FRAME)
 
 
 def _streams(container: InputContainer) -> tuple[VideoStream, AudioStream]:
@@ -204,8 +197,3 @@ def _check_whole(container: InputContainer, video: VideoStream, ticker: _Ticker,
 def _duration_of(frame: VideoFrame) -> Fraction:
     """How long the frame says that it is shown, in seconds; 0 when it does not say."""
     return frame.duration * Fraction(frame.time_base) if frame.duration and frame.time_base else Fraction(0)
-
-
-def _one_line(error: Exception) -> str:
-    """The reason in FFmpeg's words, without the path that its message repeats."""
-    return " ".join(str(getattr(error, "strerror", None) or error).split())
