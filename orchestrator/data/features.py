@@ -25,6 +25,8 @@ _FLOOR = 1e-5
 _REFERENCE_DB = 20.0
 _RANGE_DB = 100.0
 _LIMIT = 4.0
+_BLOCK = 4096
+"""Columns computed at once: the spectra of a long clip in double would fill the memory."""
 
 
 def log_mel(wave: Tensor) -> Tensor:
@@ -41,9 +43,8 @@ def log_mel(wave: Tensor) -> Tensor:
     """
     if wave.ndim != 1 or wave.numel() == 0:
         raise DataError(f"a wave must be (samples,) and not empty, but is {tuple(wave.shape)}", reason="bad_wave")
-    magnitude = _mel_transform()(preemphasis(wave.double(), _PREEMPHASIS))
-    decibel = 20 * torch.log10(magnitude.clamp_min(_FLOOR)) - _REFERENCE_DB
-    return (2 * _LIMIT * (decibel + _RANGE_DB) / _RANGE_DB - _LIMIT).clamp(-_LIMIT, _LIMIT).float()
+    columns = wave.numel() // HOP + 1
+    return torch.cat([_block(wave, first, min(first + _BLOCK, columns)) for first in range(0, columns, _BLOCK)], dim=1)
 
 
 def resize_frames(frames_TCHW: Tensor, size: int) -> Tensor:
@@ -55,6 +56,17 @@ def resize_frames(frames_TCHW: Tensor, size: int) -> Tensor:
         return frames_TCHW
     resized = F.interpolate(frames_TCHW.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)
     return resized.clamp_(0, 255).round_().to(torch.uint8)
+
+
+def _block(wave: Tensor, first: int, end: int) -> Tensor:
+    """The columns [first, end): computed from their own stretch of the wave, with zeros beyond its ends."""
+    reach = _WINDOW // 2
+    start, stop = first * HOP - reach, (end - 1) * HOP + reach
+    inside = wave[max(start - 1, 0) : min(stop, wave.numel())].double()
+    emphasised = preemphasis(inside, _PREEMPHASIS)[1 if start > 0 else 0 :]
+    padded = F.pad(emphasised, (max(-start, 0), max(stop - wave.numel(), 0)))
+    decibel = 20 * torch.log10(_mel_transform()(padded).clamp_min(_FLOOR)) - _REFERENCE_DB
+    return (2 * _LIMIT * (decibel + _RANGE_DB) / _RANGE_DB - _LIMIT).clamp(-_LIMIT, _LIMIT).float()
 
 
 @cache
@@ -72,8 +84,7 @@ def _mel_transform() -> MelSpectrogram:
         f_max=7600.0,
         n_mels=N_MELS,
         power=1.0,
-        center=True,
-        pad_mode="constant",
+        center=False,  # `_block` pads
         norm="slaney",
         mel_scale="slaney",
         wkwargs={"dtype": torch.float64},

@@ -1,5 +1,5 @@
-"""Decoded frames on their way: turned upright, resized, cropped and handed on in chunks, so that no clip is ever whole in
-memory.
+"""Decoded frames on their way: turned upright, resized, cropped and handed on in chunks, so that memory never holds a
+whole clip.
 """
 
 # n T frames, H W pixels, C channels

@@ -79,3 +79,10 @@ def test_resize_is_bit_exact(height: int, width: int) -> None:
 def test_resize_to_the_same_size_changes_nothing() -> None:
     frames = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
     assert torch.equal(resize_frames(frames, 48), frames)
+
+
+def test_a_long_wave_is_computed_in_blocks_without_a_seam() -> None:
+    wave = torch.rand(16_000 * 60, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole, around = log_mel(wave), log_mel(wave[200 * 4000 : 200 * 4200])  # the first block ends at column 4096
+    assert whole.shape == (80, 4801)
+    assert torch.equal(whole[:, 4010:4190], around[:, 10:190])
