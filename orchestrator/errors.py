@@ -85,6 +85,15 @@ class DataError(OrchestratorError):
         self.path = path
 
 
+class StorageError(OrchestratorError):
+    """A file or folder, here or in remote storage, that is `missing` or cannot be read or written."""
+
+    def __init__(self, message: str, *, missing: bool = False, path: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.missing = missing
+        self.path = path
+
+
 class RunError(OrchestratorError):
     """A run or sweep that cannot start, continue or finish."""
 

@@ -16,14 +16,15 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "orchestrator"
 
 _BASE = {"config", "errors"}
-_PURE = _BASE | {"models", "checkpoint", "data"}
+_PURE = _BASE | {"storage", "models", "checkpoint", "data"}
 ROOMS = {
     "errors": set(),
+    "storage": {"errors"},
     "numerics": set(),
     "config": {"errors"},
     "models": _BASE,
-    "checkpoint": _BASE | {"models"},
-    "data": _BASE,
+    "checkpoint": _BASE | {"storage", "models"},
+    "data": _BASE | {"storage"},
     "training": _PURE,
     "tracking": _BASE,
     "runtime": _PURE | {"training", "tracking"},
@@ -69,6 +70,7 @@ def test_jobs_hold_no_logic() -> None:
     ("module", "source"),
     [
         ("orchestrator.config.schema", "from orchestrator.models import registry"),
+        ("orchestrator.storage.remote", "from orchestrator.config import media"),
         ("orchestrator.models.base", "from orchestrator import checkpoint"),
         ("orchestrator.models.base", "from ..data import shards"),
         ("orchestrator.data.shards", "import orchestrator.training.loop"),

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.errors import CheckpointError, RefusalReason
+from orchestrator.storage import sync_folder
 
 PREFIX = ".partial-"
 """How the names of all things under construction begin."""
@@ -84,16 +85,6 @@ def publish(partial: Path, target: Path) -> None:
             f"{target} exists already", reason=RefusalReason.EXISTS, path=str(target), hint="choose a new name"
         ) from error
     sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the file system can."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems refuse it for folders
-            os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

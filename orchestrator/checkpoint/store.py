@@ -25,6 +25,7 @@ from orchestrator.checkpoint.partials import PREFIX
 from orchestrator.checkpoint.state import Json
 from orchestrator.checkpoint.storage import (
     Location,
+    checkpoint_errors,
     fetched,
     folders_in,
     is_whole,
@@ -141,7 +142,8 @@ def _stored_record(uri: str) -> StateRecord:
         return replace(blank, problem=error.message)
     if not is_whole(place):
         return replace(record, complete=False, problem="files are missing, or shorter than its manifest says")
-    return replace(record, created=place.written(MANIFEST))
+    with checkpoint_errors():
+        return replace(record, created=place.written(MANIFEST))
 
 
 def _described(folder: Path, blank: StateRecord) -> StateRecord:

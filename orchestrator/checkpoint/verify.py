@@ -35,6 +35,7 @@ from orchestrator.checkpoint.partials import PREFIX
 from orchestrator.checkpoint.state import Json, TrainState
 from orchestrator.checkpoint.storage import (
     Location,
+    checkpoint_errors,
     fetched,
     folders_in,
     join,
@@ -131,7 +132,8 @@ def _verify_stored(path: Location) -> VerifyReport:
     """Fetch one directory after the other."""
     place = open_place(path)
     names = [] if stored_manifest(place) is not None else folders_in(place)
-    leftovers = tuple(name for name in names if place.child(name).read(MANIFEST) is None)
+    with checkpoint_errors():
+        leftovers = tuple(name for name in names if place.child(name).read(MANIFEST) is None)
     checks = []
     for uri in [join(path, name) for name in names if name not in leftovers] or [str(path)] * (not names):
         with fetched(uri) as folder:

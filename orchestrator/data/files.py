@@ -1,39 +1,18 @@
-"""Small file helpers that keep one promise: a file under its final name is whole.
-
-A writer gets a temporary file in the target's own folder, which is synced and then renamed; a killed process leaves
-at most a hidden `.*.tmp` file, which every reader of this room ignores.
-"""
+"""Small helpers for the files of a corpus: which are videos, what they hold, and how their names are shown."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+
+from orchestrator.storage import atomic_writer
+
+__all__ = ["VIDEO_EXTENSIONS", "atomic_writer", "find_videos", "printable", "sha256_of"]
 
 VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".m4v"})
 """What `find_videos` takes for a video, compared in lower case."""
 _CHUNK = 1 << 20
-
-
-@contextmanager
-def atomic_writer(path: Path) -> Iterator[BinaryIO]:
-    """Open a binary file that appears as `path`, complete and synced, only if the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The random part keeps two writers of the same path (a retried task and its zombie) out of each other's file.
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def sha256_of(path: Path) -> str:
@@ -72,14 +51,3 @@ def printable(text: str) -> str:
 
 def _is_video_name(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut, where the system can sync folders."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

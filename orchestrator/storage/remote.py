@@ -1,0 +1,199 @@
+"""Folders in object storage or any other file system that pyarrow or fsspec knows.
+
+Why files are written under a hidden name and then moved: closing a stream of pyarrow publishes what was written so far,
+also when it is closed because of an error, and it has no way to give an upload up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from orchestrator.errors import StorageError
+from orchestrator.storage.addresses import inside, join
+from orchestrator.storage.base import Entry, is_hidden
+from orchestrator.storage.local import temporary_name
+from orchestrator.storage.place import Place, download, open_place, remote_errors
+
+_TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
+"""What the file systems of fsspec call the time of the last write."""
+_OBJECT_STORES = frozenset({"s3", "gcs"})
+"""They have no folders; making one leaves an empty object."""
+
+
+class RemoteFolder:
+    """A folder behind a URI; see `Folder`."""
+
+    local_path = None
+
+    def __init__(self, uri: str, place: Place) -> None:
+        self.uri = uri
+        self.name = place.name
+        self._place = place
+
+    @classmethod
+    def open(cls, uri: str) -> RemoteFolder:
+        """Connect to the storage.
+
+        Raises:
+            StorageError: unknown scheme, no such bucket, no credentials, unreachable.
+        """
+        return cls(uri, open_place(uri))
+
+    def read(self, name: str) -> bytes:
+        """All of a small file."""
+        place = self._at(name)
+        with remote_errors(place), place.input_stream() as stream:
+            return bytes(stream.read())
+
+    def entries(self, below: str = "") -> list[Entry]:
+        """All visible files."""
+        place = self._at(below)
+        with remote_errors(place):
+            found = list(_listed(place))
+        start = f"{self._place.path.rstrip('/')}/"
+        relative = [Entry(entry.name.removeprefix(start), entry.size, entry.mtime_ns) for entry in found]
+        return sorted((entry for entry in relative if not is_hidden(entry.name)), key=lambda entry: entry.name)
+
+    def entry(self, name: str) -> Entry | None:
+        """A file's size and time; none when there is no such file."""
+        place = self._at(name)
+        with remote_errors(place), contextlib.suppress(FileNotFoundError):
+            inner = _fsspec(place)
+            if inner is not None:
+                info = inner.info(place.path)
+                return _of_fsspec(name, info) if info["type"] == "file" else None
+            found = place.filesystem.get_file_info(place.path)
+            return Entry(name, found.size, found.mtime_ns or 0) if found.is_file else None
+        return None
+
+    @contextmanager
+    def writer(self, name: str) -> Iterator[BinaryIO]:
+        """A binary file that appears under its name, complete, only if the block ends without an error."""
+        target = self._at(name)
+        above = PurePosixPath(name).parent.as_posix()
+        partial = self._at(above).child(temporary_name(PurePosixPath(name).name))
+        with remote_errors(target):
+            if target.filesystem.type_name not in _OBJECT_STORES:
+                target.filesystem.create_dir(self._at(above).path, recursive=True)
+            stream = partial.output_stream()
+        try:
+            yield cast(BinaryIO, _Upload(stream, target))
+            with remote_errors(target):
+                stream.close()
+                _move(partial, target)
+        except BaseException:
+            _give_up(stream, partial)
+            raise
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """A temporary copy that is gone afterwards."""
+        place = self._at(name)
+        with tempfile.TemporaryDirectory(prefix="syncnet-fetch-") as folder:
+            copy = Path(folder) / PurePosixPath(name).name
+            try:
+                download(place, copy)
+            except OSError as error:
+                what = f"{place.name} cannot be copied to {folder}: {error.strerror or error}"
+                hint = "free some space, or set TMPDIR to a folder on another disk"
+                raise StorageError(what, path=place.name, hint=hint) from error
+            yield copy
+
+    def delete(self, name: str) -> None:
+        """Remove a file; it may be gone already."""
+        place = self._at(name)
+        with remote_errors(place), contextlib.suppress(FileNotFoundError):
+            place.filesystem.delete_file(place.path)
+
+    def child(self, name: str) -> RemoteFolder:
+        """A folder in this one."""
+        return RemoteFolder(join(self.uri, inside(self.name, name)), self._at(name))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteFolder.open, (self.uri,)
+
+    def __repr__(self) -> str:
+        return f"RemoteFolder({self.name!r})"
+
+    def _at(self, name: str) -> Place:
+        plain = inside(self.name, name)
+        return self._place if plain == "." else self._place.child(plain)
+
+
+class _Upload(io.RawIOBase):
+    """What a block writes to: the stream's errors become errors that name the place."""
+
+    def __init__(self, stream: Any, place: Place) -> None:
+        self._stream = stream
+        self._place = place
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        with remote_errors(self._place):
+            self._stream.write(data)
+        size = memoryview(data).nbytes
+        self._written += size
+        return size
+
+    def tell(self) -> int:
+        return self._written
+
+
+def _give_up(stream: Any, partial: Place) -> None:
+    """Leave nothing of an upload that failed; the error that is told is the first one."""
+    for step in (stream.close, lambda: partial.filesystem.delete_file(partial.path)):
+        with contextlib.suppress(Exception):
+            step()
+
+
+def _move(partial: Place, target: Place) -> None:
+    """Give a finished file its name; some file systems do not move onto a file that is there."""
+    try:
+        partial.filesystem.move(partial.path, target.path)
+    except Exception:
+        if not target.filesystem.get_file_info(target.path).is_file:
+            raise
+        target.filesystem.delete_file(target.path)
+        partial.filesystem.move(partial.path, target.path)
+
+
+def _listed(place: Place) -> Iterator[Entry]:
+    """All files below a place, under their whole paths."""
+    from pyarrow.fs import FileSelector
+
+    inner = _fsspec(place)
+    if inner is not None:
+        with contextlib.suppress(FileNotFoundError):
+            for path, info in inner.find(place.path, detail=True).items():
+                yield _of_fsspec(path, info)
+        return
+    for info in place.filesystem.get_file_info(FileSelector(place.path, recursive=True, allow_not_found=True)):
+        if info.is_file:
+            yield Entry(info.path, info.size, info.mtime_ns or 0)
+
+
+def _fsspec(place: Place) -> Any:
+    """The fsspec file system behind pyarrow's, whose times pyarrow drops; none for others. Forgets its listings."""
+    handler = getattr(place.filesystem, "handler", None)
+    inner = getattr(handler, "fs", None)
+    if inner is not None:
+        inner.invalidate_cache()
+    return inner
+
+
+def _of_fsspec(name: str, info: Mapping[str, Any]) -> Entry:
+    moment = next((info[key] for key in _TIMES if info.get(key)), 0)
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    seconds = moment.timestamp() if isinstance(moment, datetime) else float(moment)
+    return Entry(name, int(info.get("size") or 0), round(seconds * 1e6) * 1000)
