@@ -1,10 +1,11 @@
-"""A prepared corpus as training sees it: ordered clips and zero-copy windows into memory-mapped shards.
+"""A prepared corpus as training sees it: ordered clips and windows out of memory-mapped shards of any kind.
 
-Contract: clip indices belong to one `CorpusSplit`, in the order of `clip_id`; windows are read-only views; a corpus
-pickles as its path, so that it can be sent to workers that see the same folder.
+Contract: clip indices belong to one `CorpusSplit`, in the order of `clip_id`; a window of sound is where the clip's
+A/V offset says that it belongs to the picture; a corpus pickles as its place, so that it can be sent to workers that
+see the same folder. What is read is checked against the manifest: the clip and the settings that prepared it.
 """
 
-# T frames, H W pixels
+# n T frames, C channels, H W pixels
 
 from __future__ import annotations
 
@@ -16,14 +17,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.config.media import mel_columns, mel_start
+from orchestrator.config.media import HOP, SAMPLE_RATE, mel_columns, mel_start
 from orchestrator.data.manifest import ManifestRow, read_manifest
-from orchestrator.data.shards import ClipArrays, ShardReader
+from orchestrator.data.shards import ShardKind, ShardReader, StoredClip
 from orchestrator.errors import DataError
 
 SplitName = Literal["train", "val", "all"]
 _OPEN_SHARDS = 1024
 """Shards kept mapped at once; the system limits mappings per process."""
+_KNOWN_CLIPS = 1024
+"""Clips found and kept: a sample asks for its clip twice, for the picture and for the sound."""
 _HINT = "run `orchestrator prepare` again into this folder"
 
 
@@ -35,6 +38,7 @@ class Corpus:
         self.rows = rows
         # A cache per corpus: lru_cache is safe to share between the loader's threads.
         self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._open_shard)
+        self._clip = lru_cache(maxsize=_KNOWN_CLIPS)(self._find_clip)
 
     @classmethod
     def open(cls, folder: str | Path) -> Corpus:
@@ -52,10 +56,11 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of everything training can see: clips, splits and the preparation."""
+        """Hex SHA-256 of everything training can see: clips, splits, A/V offsets and the preparation."""
         digest = hashlib.sha256()
         for row in self.clips("all"):
-            digest.update(f"{row.clip_id}\t{row.split}\t{row.num_frames}\t{row.preparation}\n".encode())
+            digest.update(f"{row.clip_id}\t{row.split}\t{row.num_frames}\t{row.preparation}".encode())
+            digest.update(f"\t{row.av_offset_s!r}\t{row.speech.hex()}\n".encode())
         return digest.hexdigest()
 
     @property
@@ -63,11 +68,21 @@ class Corpus:
         """Fingerprint of the preparation settings, one for the whole folder."""
         return self.clips("all")[0].preparation
 
+    @cached_property
+    def kind(self) -> ShardKind:
+        """How the frames are stored where they are read."""
+        return self._shard(self.clips("all")[0].shard).kind
+
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 pixels, or float16 latents."""
+        return self.kind.dtype
+
+    @cached_property
     def frame_shape(self) -> tuple[int, int, int]:
-        """(3, H, W) of every stored frame."""
+        """(C, H, W) of every stored frame."""
         first = self.clips("all")[0]
-        return 3, first.height, first.width
+        return first.channels, first.height, first.width
 
     def clips(self, split: SplitName = "all") -> list[ManifestRow]:
         """The usable clips of a split, in the order of `clip_id`."""
@@ -77,20 +92,28 @@ class Corpus:
         """The clips of a split, by index."""
         return CorpusSplit(self, split)
 
-    def arrays(self, clip: ManifestRow) -> ClipArrays:
-        """A clip's whole frames and mel, as views.
+    def stored(self, clip: ManifestRow) -> StoredClip:
+        """A clip in its shard.
 
         Raises:
-            DataError: as `ShardReader`; `stale_manifest` when the shard holds another clip in that row.
+            DataError: as `ShardReader`; `stale_manifest` when the shard holds another clip in these rows,
+                `other_preparation` when other settings prepared it.
         """
-        arrays = self._shard(clip.shard).clip(clip.row)
-        if arrays.clip_id != clip.clip_id:
-            message = f"{clip.shard} row {clip.row} holds {arrays.clip_id}, but the manifest says {clip.clip_id}"
+        stored = self._clip(clip.shard, clip.row, clip.rows)
+        if (stored.clip_id, stored.num_frames) != (clip.clip_id, clip.num_frames):
+            found = f"holds {stored.clip_id} with {stored.num_frames} frames"
+            message = f"{clip.shard} row {clip.row} {found}, but the manifest says {clip.clip_id}, {clip.num_frames}"
             raise DataError(message, reason="stale_manifest", path=str(self.folder), hint=_HINT)
-        return arrays
+        if stored.preparation != clip.preparation:
+            message = f"{clip.shard} was prepared as {stored.preparation}, but the manifest says {clip.preparation}"
+            raise DataError(message, reason="other_preparation", path=str(self.folder), hint=_HINT)
+        return stored
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Corpus.open, (str(self.folder),)
+
+    def _find_clip(self, shard: str, row: int, rows: int) -> StoredClip:
+        return self._shard(shard).clip(row, rows)
 
     def _open_shard(self, name: str) -> ShardReader:
         return ShardReader(self.folder / name)
@@ -114,35 +137,55 @@ class CorpusSplit:
         """Clip ids by index."""
         return [clip.clip_id for clip in self.clips]
 
-    def window(self, clip_index: int, frame_start: int, num_frames: int) -> NDArray[np.uint8]:
-        """Frames stacked in channels, frame-major: a view `(num_frames * 3, H, W)` uint8.
+    def window(self, clip_index: int, frame_start: int, num_frames: int) -> NDArray[Any]:
+        """Frames stacked in channels, frame-major `(num_frames * C, H, W)`: a view where the kind allows it.
 
         Raises:
             DataError: `bad_window` when the window leaves the clip.
         """
-        frames = self._arrays(clip_index, frame_start, num_frames).frames[frame_start : frame_start + num_frames]
-        return frames.reshape(num_frames * 3, *frames.shape[2:])
+        frames = self._stored(clip_index, frame_start, num_frames).view(frame_start, num_frames)
+        return frames.reshape(-1, *frames.shape[2:])
+
+    def read_window(self, clip_index: int, frame_start: int, num_frames: int, out: NDArray[Any]) -> None:
+        """Read the frames of a window into `out` `(num_frames * C, H, W)`, contiguous, of the corpus's `dtype`.
+
+        Raises:
+            DataError: `bad_window` when the window leaves the clip or does not fit into `out`.
+        """
+        stored = self._stored(clip_index, frame_start, num_frames)
+        channels, height, width = stored.frame_shape
+        if out.shape != (num_frames * channels, height, width) or not out.flags.c_contiguous:
+            raise self._bad_window(clip_index, f"needs contiguous {(num_frames * channels, height, width)}")
+        stored.read(frame_start, num_frames, out.reshape(num_frames, channels, height, width))
 
     def mel_window(self, clip_index: int, frame_start: int, num_frames: int) -> NDArray[np.float32]:
-        """The mel of the same window: a view `(80, mel_columns(num_frames))` float32, never padded.
+        """The mel that belongs to these frames: a view `(80, mel_columns(num_frames))` float32, never padded.
+
+        The clip's A/V offset moves it by whole columns of 1/80 s.
 
         Raises:
             DataError: `bad_window` when the window leaves the clip or its mel.
         """
-        mel = self._arrays(clip_index, frame_start, num_frames).mel
-        first, count = mel_start(frame_start), mel_columns(num_frames)
-        if first + count > mel.shape[1]:
-            raise self._bad_window(clip_index, f"needs mel columns {first} to {first + count} of {mel.shape[1]}")
-        return mel[:, first : first + count]
+        mel = self._stored(clip_index, frame_start, num_frames).mel
+        first = mel_start(frame_start) + offset_columns(self.clips[clip_index])
+        end = first + mel_columns(num_frames)
+        if first < 0 or end > mel.shape[1]:
+            raise self._bad_window(clip_index, f"needs mel columns {first} to {end} of {mel.shape[1]}")
+        return mel[:, first:end]
 
-    def _arrays(self, clip_index: int, frame_start: int, num_frames: int) -> ClipArrays:
-        """The clip's arrays, after a check of the window: numpy would cut a window off silently."""
+    def _stored(self, clip_index: int, frame_start: int, num_frames: int) -> StoredClip:
+        """The clip, after a check of the window."""
         clip = self.clips[clip_index]
         if not 0 <= frame_start <= clip.num_frames - num_frames:
             wanted = f"is frames {frame_start} to {frame_start + num_frames} of {clip.num_frames}"
             raise self._bad_window(clip_index, wanted)
-        return self.corpus.arrays(clip)
+        return self.corpus.stored(clip)
 
     def _bad_window(self, clip_index: int, found: str) -> DataError:
         clip = self.clips[clip_index]
         return DataError(f"a window of {clip.clip_id} {found}", reason="bad_window", path=clip.source)
+
+
+def offset_columns(clip: ManifestRow) -> int:
+    """The clip's A/V offset in mel columns: how much later the sound stands than the picture that it belongs to."""
+    return round(clip.av_offset_s * SAMPLE_RATE / HOP)

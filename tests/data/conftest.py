@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from orchestrator.data.corpus import Corpus
 from orchestrator.data.manifest import ManifestRow, write_manifest
-from orchestrator.data.shards import ClipArrays, write_shard
+from orchestrator.data.shards import ShardKind, ShardWriter
 
 Writer = Callable[..., Path]
 
@@ -92,33 +94,64 @@ def _wave(seconds: float, rate: int, event_s: float | None, start_s: float, leve
     return wave
 
 
-def fill_corpus(folder: Path, lengths: list[int], val: int = 0, missing_columns: int = 0) -> Corpus:
-    """A corpus of invented 4x8 clips without any video; the first `val` of them validate."""
+@dataclass(frozen=True)
+class ClipArrays:
+    """An invented clip: frames `(T, C, H, W)` and mel `(80, L)`."""
+
+    clip_id: str
+    frames: NDArray
+    mel: NDArray[np.float32]
+
+
+def invent_clips(lengths: list[int], missing_columns: int = 0, shape: tuple[int, ...] = (3, 4, 8)) -> list[ClipArrays]:
+    """Clips of noise."""
     rng = np.random.default_rng(1)
-    clips = [
+    return [
         ClipArrays(
             f"clip {number}",
-            rng.integers(0, 256, (length, 3, 4, 8), dtype=np.uint8),
+            rng.integers(0, 256, (length, *shape), dtype=np.uint8),
             rng.normal(size=(80, length * 16 // 5 + 1 - missing_columns)).astype(np.float32),
         )
         for number, length in enumerate(lengths)
     ]
-    write_shard(folder / "shards" / "s.arrow", clips, "prep")
-    rows = [
-        ManifestRow(
-            clip_id=clip.clip_id,
-            source=f"{number}.mp4",
-            fingerprint=str(number),
-            status="ok",
-            split="val" if number < val else "train",
-            num_frames=len(clip.frames),
-            height=4,
-            width=8,
-            shard="shards/s.arrow",
-            row=number,
-            preparation="prep",
-        )
-        for number, clip in enumerate(clips)
-    ]
-    write_manifest(folder, rows)
+
+
+def write_shard(path: Path, clips: list[ClipArrays], kind: ShardKind = ShardKind.RAW, preparation: str = "prep") -> int:
+    """Write clips to a new shard and return how many rows it has."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file, ShardWriter(file, kind, preparation) as shard:
+        for clip in clips:
+            with shard.add_clip(clip.clip_id) as writer:
+                writer.frames(clip.frames)
+                writer.mel(clip.mel)
+    return shard.rows
+
+
+def manifest_row(clip: ClipArrays, row: int, **changes: Any) -> ManifestRow:
+    """The manifest's row of a clip that takes one row of `shards/s.arrow`."""
+    num_frames, channels, height, width = clip.frames.shape
+    values = {
+        "source": f"{clip.clip_id}.mp4",
+        "fingerprint": clip.clip_id,
+        "status": "ok",
+        "split": "train",
+        "num_frames": num_frames,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "shard": "shards/s.arrow",
+        "row": row,
+        "rows": 1,
+        "preparation": "prep",
+    }
+    return ManifestRow(clip.clip_id, **{**values, **changes})
+
+
+def fill_corpus(folder: Path, lengths: list[int], val: int = 0, missing_columns: int = 0) -> Corpus:
+    """A corpus of invented 4x8 clips without any video; the first `val` of them validate."""
+    clips = invent_clips(lengths, missing_columns)
+    write_shard(folder / "shards" / "s.arrow", clips)
+    write_manifest(
+        folder, [manifest_row(clip, row, split="val" if row < val else "train") for row, clip in enumerate(clips)]
+    )
     return Corpus.open(folder)
