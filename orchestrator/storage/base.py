@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+CHUNK = 8 << 20
+"""Bytes that are moved at a time."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -56,6 +59,9 @@ class Folder(Protocol):
 
     def local(self, name: str) -> AbstractContextManager[Path]:
         """A file on this machine: itself, or a temporary copy that is gone afterwards."""
+
+    def copy(self, name: str, target: BinaryIO) -> None:
+        """Write all of a file into an open one, a few megabytes at a time; what the target raises is passed on."""
 
     def delete(self, name: str) -> None:
         """Remove a file; it may be gone already."""

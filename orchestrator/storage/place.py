@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from orchestrator.errors import OrchestratorError, StorageError
 from orchestrator.storage.addresses import Location, escaped, redacted, repaired, secrets_of, without_secrets
+from orchestrator.storage.base import CHUNK
 
-CHUNK = 8 << 20
-"""Bytes that are moved at a time."""
 _S3_LIMITS = {"connect_timeout": 10.0, "request_timeout": 20.0}
 """Seconds. A storage that does not answer is given up after three attempts: about a minute, not several."""
 
@@ -98,11 +97,21 @@ def download(place: Place, target: Path) -> None:
         OSError: it cannot be written here.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        copy(place, file)
+
+
+def copy(place: Place, target: BinaryIO) -> None:
+    """Write all of a file into an open one; what the target raises is passed on.
+
+    Raises:
+        StorageError: the storage does not give it (`missing` when it is not there).
+    """
     with remote_errors(place):
         stream = place.input_stream()
-    with stream, target.open("wb") as file:
+    with stream:
         while chunk := _next(place, stream):
-            file.write(chunk)
+            target.write(chunk)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from orchestrator.errors import StorageError
 from orchestrator.storage.addresses import inside, join
 from orchestrator.storage.base import Entry, is_hidden
 from orchestrator.storage.local import temporary_name
-from orchestrator.storage.place import Place, download, open_place, remote_errors
+from orchestrator.storage.place import Place, copy, download, open_place, remote_errors
 
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 """What the file systems of fsspec call the time of the last write."""
@@ -97,14 +97,18 @@ class RemoteFolder:
         """A temporary copy that is gone afterwards."""
         place = self._at(name)
         with tempfile.TemporaryDirectory(prefix="syncnet-fetch-") as folder:
-            copy = Path(folder) / PurePosixPath(name).name
+            path = Path(folder) / PurePosixPath(name).name
             try:
-                download(place, copy)
+                download(place, path)
             except OSError as error:
                 what = f"{place.name} cannot be copied to {folder}: {error.strerror or error}"
                 hint = "free some space, or set TMPDIR to a folder on another disk"
                 raise StorageError(what, path=place.name, hint=hint) from error
-            yield copy
+            yield path
+
+    def copy(self, name: str, target: BinaryIO) -> None:
+        """Write all of a file into an open one."""
+        copy(self._at(name), target)
 
     def delete(self, name: str) -> None:
         """Remove a file; it may be gone already."""
