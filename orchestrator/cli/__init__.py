@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator import __version__
-from orchestrator.cli import checkpoints
+from orchestrator.cli import checkpoints, data
 from orchestrator.cli.console import (
     AsJson,
     Checkpoint,
@@ -91,31 +91,8 @@ app.command()(checkpoints.verify)
 app.command()(checkpoints.diff)
 
 
-@app.command()
-def prepare(
-    videos: Annotated[Path, typer.Argument(metavar="VIDEOS", help="Folder of aligned talking-head videos.")],
-    folder: Annotated[Path, typer.Option("--out", help="Folder for shards and manifest.")],
-    resolution: Annotated[int, typer.Option(help="Pixels per side of the stored face.")] = 256,
-    full_face: Annotated[bool, typer.Option("--full-face", help="Store whole faces, not lower halves.")] = False,
-    val_fraction: Annotated[float, typer.Option(help="Share of the speakers kept for validation.")] = 0.1,
-    as_json: AsJson = False,
-) -> None:
-    """Videos become shards and a manifest; run again, it does only what is missing."""
-    from dataclasses import asdict
-
-    from pydantic import ValidationError
-
-    from orchestrator.config.load import describe_validation
-    from orchestrator.data.prepare import PreparationConfig
-    from orchestrator.errors import ConfigError
-    from orchestrator.runtime.prepare import prepare as run
-
-    try:
-        config = PreparationConfig(resolution=resolution, lower_half=not full_face, val_fraction=val_fraction)
-    except ValidationError as error:
-        raise ConfigError(describe_validation(error, PreparationConfig), source="the options") from None
-    summary = run(videos, folder, config, console=Console(quiet=True) if as_json else out)
-    print_json(asdict(summary)) if as_json else print_card(str(folder), asdict(summary))
+app.command()(data.prepare)
+app.add_typer(data.app, name="data")
 
 
 @app.command()
@@ -175,6 +152,9 @@ def evaluate(
     data: Data,
     split: Annotated[Literal["val", "train", "all"], typer.Option(help="Which clips.")] = "val",
     pairs: Annotated[int, typer.Option(min=2, help="Balanced pairs to judge.")] = 2048,
+    pair_list: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A stored list of pairs; a missing file is written.")
+    ] = None,
     config: ModelFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -183,7 +163,7 @@ def evaluate(
 
     from orchestrator.training.evaluation import evaluate as judge
 
-    report = judge(file, data, split=split, pairs=pairs, model_config=model_in(config))
+    report = judge(file, data, split=split, pairs=pairs, pair_list=pair_list, model_config=model_in(config))
     if as_json:
         print_json(asdict(report))
         return
@@ -192,6 +172,7 @@ def evaluate(
         {**{key: round(value, 4) for key, value in report.metrics.items()}, "chance": "accuracy 0.5, loss ln 2"},
     )
     out.print(f"{report.pairs} pairs of {report.clips} {report.split} clips, pair list {report.pairs_hash[:12]}")
+    print_notes(list(report.notes))
 
 
 app.command()(checkpoints.export)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.data.files import atomic_writer
-from orchestrator.errors import DataError
+from orchestrator.errors import DataError, StorageError
+from orchestrator.storage import Folder
 
 MANIFEST_NAME = "manifest.parquet"
 MANIFEST_VERSION = 2
@@ -79,35 +78,40 @@ class ManifestRow:
         return self.status == "ok"
 
 
-def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> Path:
-    """Write `manifest.parquet` atomically, rows in the order of `clip_id`, and return its path."""
+def write_manifest(folder: Folder, rows: Iterable[ManifestRow]) -> None:
+    """Write `manifest.parquet` as a whole, rows in the order of `clip_id`.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
     ordered = sorted(rows, key=lambda row: row.clip_id)
     columns = [pa.array([getattr(row, field.name) for row in ordered], field.type) for field in _schema()]
-    path = folder / MANIFEST_NAME
-    with atomic_writer(path) as file:
+    with folder.writer(MANIFEST_NAME) as file:
         pq.write_table(pa.table(columns, schema=_schema()), file)
-    return path
 
 
-def read_manifest(folder: Path) -> list[ManifestRow]:
+def read_manifest(folder: Folder) -> list[ManifestRow]:
     """All rows of a prepared folder's manifest.
 
     Raises:
         DataError: `no_manifest` when there is none, `bad_manifest` when it cannot be read or has another version.
+        StorageError: the storage does not answer.
     """
-    path = folder / MANIFEST_NAME
+    where = f"{folder.name}/{MANIFEST_NAME}"
     try:
-        table = pq.read_table(path, memory_map=False)
-        _check_version(path, table.schema)
+        table = pq.read_table(pa.BufferReader(folder.read(MANIFEST_NAME)))
+        _check_version(where, table.schema)
         if not table.schema.equals(_schema()):
             raise TypeError(f"its columns are {', '.join(table.schema.names)}")
         return [ManifestRow(*values) for values in zip(*map(_values, table.columns), strict=True)]
-    except FileNotFoundError as error:
-        message = f"{folder} is not a prepared corpus: it has no {MANIFEST_NAME}"
-        raise DataError(message, reason="no_manifest", path=str(folder), hint=_HINT) from error
+    except StorageError as error:
+        if not error.missing:
+            raise
+        message = f"{folder.name} is not a prepared corpus: it has no {MANIFEST_NAME}"
+        raise DataError(message, reason="no_manifest", path=folder.name, hint=_HINT) from error
     except (pa.ArrowException, OSError, TypeError) as error:
-        message = f"{path} cannot be read: {error}"
-        raise DataError(message, reason="bad_manifest", path=str(path), hint=_HINT) from error
+        message = f"{where} cannot be read: {error}"
+        raise DataError(message, reason="bad_manifest", path=where, hint=_HINT) from error
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -120,8 +124,9 @@ def _schema() -> pa.Schema:
     return pa.schema(columns, {_VERSION_KEY: str(MANIFEST_VERSION).encode()})
 
 
-def _check_version(path: Path, schema: pa.Schema) -> None:
+def _check_version(name: str, schema: pa.Schema) -> None:
     version = (schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
     if version != str(MANIFEST_VERSION):
-        message = f"{path} has manifest version {version}, but this version reads {MANIFEST_VERSION}"
-        raise DataError(message, reason="bad_manifest", path=str(path), hint=_HINT)
+        message = f"the manifest of {name} has version {version}, but this version reads {MANIFEST_VERSION}"
+        hint = "prepare the videos again, into a new folder"
+        raise DataError(message, reason="bad_manifest", path=name, hint=hint)

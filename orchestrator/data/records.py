@@ -1,8 +1,9 @@
-"""What preparation has already done: one JSON sidecar per shard, written after it, and the settings of the folder.
+"""What preparation has already done: JSON records beside the shards, and the settings of the folder.
 
-File contract: `shards/<name>.json` lists a record for every source of the unit, rejected ones included; where it
-stands, its shard is whole. `preparation.json` holds the settings and their fingerprint. A sidecar that cannot be read
-counts as absent, so that its clips are simply prepared again.
+File contract: `shards/<name>.json` lists a record for every clip of the unit, rejected ones included; where it stands,
+its shard is whole. `parts/<key>.json` is the record of a single finished clip whose unit is not finished yet, and
+`parts/<key>.arrow` a shard with that clip alone. `preparation.json` holds the settings and their fingerprint. A record
+that cannot be read counts as absent, so that its clip is simply prepared again.
 """
 
 from __future__ import annotations
@@ -10,98 +11,115 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from orchestrator.data.files import atomic_writer, sha256_of
+from orchestrator.data.importers import SourceClip
 from orchestrator.data.manifest import ManifestRow
-from orchestrator.errors import DataError
+from orchestrator.data.sources import Sources
+from orchestrator.errors import DataError, StorageError
+from orchestrator.storage import Folder
 
 SHARD_FOLDER = "shards"
+PART_FOLDER = "parts"
 PREPARATION_NAME = "preparation.json"
+_READERS = 16  # object storage answers slowly, but many at once
 
 
 @dataclass(frozen=True)
 class Record:
-    """One source as it was when it was prepared."""
+    """One clip as it was when it was prepared."""
 
     row: ManifestRow
-    """Its future manifest row, still without a split; `source` is the raw relative path."""
+    """Its manifest row as far as its content decides it; `source` is the raw name."""
     size: int
-    """Bytes of the source file; -1 when it could not be read, which no file matches."""
+    """Bytes of the source; -1 when it could not be read, which no source matches."""
     mtime_ns: int
-    """Its modification time."""
+    """When the source was changed last."""
 
-    def describes(self, source: Path) -> bool:
-        """Whether the source still has the prepared content. Only a changed time costs reading the file."""
-        try:
-            status = source.stat()
-            if status.st_size != self.size:
-                return False
-            return status.st_mtime_ns == self.mtime_ns or sha256_of(source) == self.row.fingerprint
-        except OSError:
+    def describes(self, clip: SourceClip, sources: Sources) -> bool:
+        """Whether the source still has the prepared content. Only a changed time costs reading it."""
+        state = sources.state(clip)
+        if state is None or state.size != self.size:
             return False
+        if state.mtime_ns == self.mtime_ns:
+            return True
+        with sources.local(clip) as content:
+            return content.fingerprint() == self.row.fingerprint
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        plain = asdict(self)
+        plain["row"]["speech"] = self.row.speech.hex()
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Record:
+        """The inverse of `to_json`."""
+        row = {**plain["row"], "speech": bytes.fromhex(plain["row"]["speech"])}
+        return cls(ManifestRow(**row), plain["size"], plain["mtime_ns"])
 
 
-def write_records(out: Path, name: str, records: Iterable[Record]) -> None:
-    """Write the sidecar of a finished unit, atomically."""
-    _write_json(out / SHARD_FOLDER / f"{name}.json", [asdict(record) for record in records])
+def write_records(out: Folder, name: str, records: Iterable[Record]) -> None:
+    """Write records under a name without extension, as a whole."""
+    write_json(out, f"{name}.json", [record.to_json() for record in records])
 
 
-def current_records(root: Path, out: Path, sources: Iterable[str]) -> dict[str, Record]:
-    """The record of every source that is already prepared as it stands now, by relative path."""
-    known = _read_all(out)
-    shards = {f"{SHARD_FOLDER}/{path.name}" for path in (out / SHARD_FOLDER).glob("*.arrow")}
+def read_records(out: Folder, name: str) -> list[Record]:
+    """The records under a name; none when they are not there or damaged."""
+    try:
+        return [Record.from_json(entry) for entry in json.loads(out.read(f"{name}.json"))]
+    except StorageError as error:
+        if error.missing:
+            return []
+        raise
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def current_records(sources: Sources, out: Folder, clips: Iterable[SourceClip]) -> dict[str, Record]:
+    """The record of every clip that is already in a shard as it stands now, by source."""
+    names = {entry.name for entry in out.entries(SHARD_FOLDER)}
+    known: dict[str, list[Record]] = defaultdict(list)
+    sidecars = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+    with ThreadPoolExecutor(_READERS) as pool:
+        for records in pool.map(lambda name: read_records(out, name), sidecars):
+            for record in records:
+                known[record.row.source].append(record)
     found: dict[str, Record] = {}
-    for source in sources:
-        for record in known.get(source, ()):
-            if (not record.row.ok or record.row.shard in shards) and record.describes(root / source):
-                found[source] = record
+    for clip in clips:
+        for record in known.get(clip.source, ()):
+            if (not record.row.ok or record.row.shard in names) and record.describes(clip, sources):
+                found[clip.source] = record
                 break
     return found
 
 
-def claim_folder(out: Path, fingerprint: str, settings: Mapping[str, Any]) -> None:
+def claim_folder(out: Folder, fingerprint: str, settings: Mapping[str, Any]) -> None:
     """Mark the output folder as prepared with these settings, or check that it already is.
 
     Raises:
-        DataError: `other_settings` when it was prepared with others.
+        DataError: `other_settings` when it was prepared with others, `bad_preparation` when that cannot be told.
     """
-    path = out / PREPARATION_NAME
-    if not path.exists():
-        _write_json(path, {"fingerprint": fingerprint, "settings": dict(settings)})
+    if out.entry(PREPARATION_NAME) is None:
+        write_json(out, PREPARATION_NAME, {"fingerprint": fingerprint, "settings": dict(settings)})
         return
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(out.read(PREPARATION_NAME))
         same, old = stored["fingerprint"] == fingerprint, dict(stored["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", reason="bad_preparation", path=str(path)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{out.name}/{PREPARATION_NAME} cannot be read: {error}"
+        raise DataError(message, reason="bad_preparation", path=out.name, hint="prepare into another folder") from error
     if not same:
         new = {key: value for key, value in settings.items() if old.get(key) != value}
         changed = [f"{key} is {old.get(key)} there, but {value} here" for key, value in new.items()]
-        message = f"{out} was prepared with other settings: {'; '.join(changed) or 'by another version'}"
+        message = f"{out.name} was prepared with other settings: {'; '.join(changed) or 'by another version'}"
         hint = "use the same settings, or prepare into another folder"
-        raise DataError(message, reason="other_settings", path=str(out), hint=hint)
+        raise DataError(message, reason="other_settings", path=out.name, hint=hint)
 
 
-def _read_all(out: Path) -> dict[str, list[Record]]:
-    records: dict[str, list[Record]] = defaultdict(list)
-    for path in sorted((out / SHARD_FOLDER).glob("*.json")):
-        for record in _read_sidecar(path):
-            records[record.row.source].append(record)
-    return records
-
-
-def _read_sidecar(path: Path) -> list[Record]:
-    try:
-        entries = json.loads(path.read_text())
-        return [Record(ManifestRow(**entry["row"]), entry["size"], entry["mtime_ns"]) for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
-def _write_json(path: Path, content: Any) -> None:
-    # ASCII escapes also carry file names that are not valid Unicode.
-    with atomic_writer(path) as file:
+def write_json(out: Folder, name: str, content: Any) -> None:
+    """Write plain values as JSON, as a whole. ASCII escapes also carry file names that are not valid Unicode."""
+    with out.writer(name) as file:
         file.write(json.dumps(content, indent=1).encode("ascii"))

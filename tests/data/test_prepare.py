@@ -15,9 +15,14 @@ import torch
 from orchestrator.data.decode import decode_clip
 from orchestrator.data.features import log_mel
 from orchestrator.data.manifest import ManifestRow, read_manifest
-from orchestrator.data.prepare import PreparationConfig, finish, plan_units, prepare_local, run_unit
+from orchestrator.data.preparation import PreparationConfig, fingerprint_of
+from orchestrator.data.prepare import finish, plan_units, prepare_local
 from orchestrator.data.shards import ShardReader
+from orchestrator.data.speech import unpack_bits
+from orchestrator.data.unit import PrepareUnit
+from orchestrator.data.work import ClipDone
 from orchestrator.errors import DataError
+from orchestrator.storage import open_folder
 
 from .conftest import Writer
 
@@ -52,7 +57,7 @@ def prepared(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of(out: Path) -> dict[str, ManifestRow]:
-    return {row.source: row for row in read_manifest(out)}
+    return {row.source: row for row in read_manifest(open_folder(out))}
 
 
 def shard_bytes(out: Path) -> dict[str, bytes]:
@@ -83,13 +88,15 @@ def test_stored_clips_are_what_decoding_gives(videos: Path, prepared: Path) -> N
     for source, row in rows_of(prepared).items():
         if not row.ok:
             continue
-        stored = ShardReader(prepared / row.shard).clip(row.row)
+        stored = ShardReader(prepared / row.shard).clip(row.row, row.rows)
         decoded = decode_clip(videos / source, 32)
         assert stored.clip_id == row.clip_id
-        assert np.array_equal(stored.frames, decoded.frames_THWC.transpose(0, 3, 1, 2)[:, :, 16:])
+        frames = stored.view(0, stored.num_frames)
+        assert np.array_equal(frames, decoded.frames_THWC.transpose(0, 3, 1, 2)[:, :, 16:])
         assert np.array_equal(stored.mel, log_mel(torch.from_numpy(decoded.wave)).numpy())
         assert (row.num_frames, row.height, row.width) == (len(decoded.frames_THWC), 16, 32)
         assert row.duration_s == row.num_frames / 25
+        assert unpack_bits(row.speech, row.num_frames).all()
 
 
 def test_the_summary_counts(videos: Path, prepared: Path) -> None:
@@ -124,11 +131,16 @@ def test_running_again_does_nothing(small: tuple[Path, Path]) -> None:
     before = {path: path.stat().st_mtime_ns for path in (out / "shards").iterdir()}
     for source in root.rglob("*.mp4"):
         os.utime(source)  # a copy of the same content gets a new time
-    calls: list[int] = []
-    assert plan_units(root, out, CONFIG) == []
-    prepare_local(root, out, CONFIG, on_progress=lambda done, total, result: calls.append(done))
+    calls: list[ClipDone] = []
+    assert plan_units(root, out, CONFIG).units == ()
+    prepare_local(root, out, CONFIG, calls.append)
     assert calls == []
     assert {path: path.stat().st_mtime_ns for path in (out / "shards").iterdir()} == before
+
+
+def left(root: Path, out: Path) -> list[tuple[str, ...]]:
+    """What a run would do, unit by unit."""
+    return [unit.sources for unit in plan_units(root, out, CONFIG).units]
 
 
 def test_only_new_changed_and_lost_clips_are_prepared(small: tuple[Path, Path], write_clip: Writer) -> None:
@@ -136,21 +148,21 @@ def test_only_new_changed_and_lost_clips_are_prepared(small: tuple[Path, Path], 
     old = rows_of(out)
     write_clip(root / "new" / "00001.mp4", seed=9)
     write_clip(root / "anna" / "00001.mp4", seed=10, seconds=1.8)
-    assert [unit.sources for unit in plan_units(root, out, CONFIG)] == [("anna/00001.mp4", "new/00001.mp4")]
+    assert left(root, out) == [("anna/00001.mp4", "new/00001.mp4")]
     prepare_local(root, out, CONFIG)
     rows = rows_of(out)
     assert rows["anna/00001.mp4"].clip_id != old["anna/00001.mp4"].clip_id
     assert rows["bert/00001.mp4"].fingerprint == old["bert/00001.mp4"].fingerprint
     assert rows["bert/00001.mp4"].shard == old["bert/00001.mp4"].shard
     (out / rows["new/00001.mp4"].shard).unlink()
-    assert [unit.sources for unit in plan_units(root, out, CONFIG)] == [("anna/00001.mp4", "new/00001.mp4")]
+    assert left(root, out) == [("anna/00001.mp4", "new/00001.mp4")]
     (root / "bert" / "00001.mp4").unlink()
     assert "bert/00001.mp4" not in {row.source for row in read_manifest_after(root, out)}
 
 
 def read_manifest_after(root: Path, out: Path) -> list[ManifestRow]:
     finish(root, out, CONFIG)
-    return read_manifest(out)
+    return read_manifest(open_folder(out))
 
 
 def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(small: tuple[Path, Path]) -> None:
@@ -160,30 +172,34 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(small: tuple[Path, 
     shard.with_name(f".{shard.name}.0123.tmp").write_bytes(whole[shard.name][:1000])
     shard.with_suffix(".json").unlink()  # killed between the shard and its sidecar
     (out / "shards" / "broken.json").write_text('[{"row": {"clip_id"')
-    assert finish(root, out, CONFIG).pending == len(plan_units(root, out, CONFIG)[0].sources) > 0
+    assert finish(root, out, CONFIG).pending == len(plan_units(root, out, CONFIG).units[0].sources) > 0
     prepare_local(root, out, CONFIG)
     assert (shard_bytes(out), rows_of(out)) == (whole, rows)
 
 
 def test_a_run_that_stops_half_way_is_continued(videos: Path, prepared: Path, tmp_path: Path) -> None:
-    units = plan_units(videos, tmp_path, CONFIG)
-    run_unit(pickle.loads(pickle.dumps(units[1])))
+    units = plan_units(videos, tmp_path, CONFIG).units
+    run(pickle.loads(pickle.dumps(units[1])))
     assert finish(videos, tmp_path, CONFIG).pending == 10 - len(units[1].sources)
-    assert plan_units(videos, tmp_path, CONFIG) == [units[0], *units[2:]]
+    assert plan_units(videos, tmp_path, CONFIG).units == (units[0], *units[2:])
     prepare_local(videos, tmp_path, CONFIG)
     assert shard_bytes(tmp_path) == shard_bytes(prepared)
+
+
+def run(unit: PrepareUnit) -> list[ClipDone]:
+    return [message for message in unit.run() if isinstance(message, ClipDone)]
 
 
 def test_a_clip_that_vanishes_is_listed_and_tried_again(small: tuple[Path, Path], write_clip: Writer) -> None:
     root, out = small
     path = write_clip(root / "new" / "1.mp4", seed=5)
-    (unit,) = plan_units(root, out, CONFIG)
+    (unit,) = plan_units(root, out, CONFIG).units
     content = path.read_bytes()
     path.unlink()
-    assert run_unit(unit).rejected == 1
+    assert [done.reason for done in run(unit)] == ["missing"]
     path.write_bytes(content)
-    assert plan_units(root, out, CONFIG) == [unit]
-    assert run_unit(unit).ok == 1
+    assert plan_units(root, out, CONFIG).units == (unit,)
+    assert [done.reason for done in run(unit)] == [""]
     assert finish(root, out, CONFIG).rejected == {}
 
 
@@ -199,7 +215,7 @@ def test_other_settings_need_another_folder(small: tuple[Path, Path]) -> None:
         prepare_local(root, out, CONFIG.model_copy(update={"resolution": 64}))
     assert (caught.value.reason, bool(caught.value.hint)) == ("other_settings", True)
     resplit = CONFIG.model_copy(update={"val_fraction": 0.5, "clips_per_shard": 8})
-    assert plan_units(root, out, resplit) == []
+    assert plan_units(root, out, resplit).units == ()
 
 
 def test_nothing_to_prepare_is_an_error(tmp_path: Path) -> None:
@@ -213,7 +229,7 @@ def test_nothing_to_prepare_is_an_error(tmp_path: Path) -> None:
 def test_a_link_to_a_parent_folder_does_not_loop(small: tuple[Path, Path]) -> None:
     root, out = small
     (root / "anna" / "up").symlink_to(root)
-    assert plan_units(root, out, CONFIG) == []
+    assert plan_units(root, out, CONFIG).units == ()
 
 
 def test_what_a_person_should_know_is_said(tmp_path: Path, videos: Path) -> None:
@@ -225,9 +241,19 @@ def test_what_a_person_should_know_is_said(tmp_path: Path, videos: Path) -> None
     assert summary.clips == {"train": 2, "val": 0}
 
 
-@pytest.mark.parametrize("change", [{"resolution": 64}, {"lower_half": False}, {"min_rms": 0.1}])
-def test_the_fingerprint_covers_what_is_stored(change: dict[str, object]) -> None:
-    assert CONFIG.model_copy(update=change).fingerprint() != CONFIG.fingerprint()
+@pytest.mark.parametrize(
+    ("change", "stored"),
+    [
+        ({"resolution": 64}, True),
+        ({"lower_half": False}, True),
+        ({"min_rms": 0.1}, True),
+        ({"storage": "compact"}, True),
+        ({"val_fraction": 0.5, "clips_per_shard": 3, "layout": "folder", "speaker": "file"}, False),
+    ],
+)
+def test_the_fingerprint_covers_what_is_stored(change: dict[str, object], stored: bool) -> None:
+    other = CONFIG.model_copy(update=change)
+    assert (fingerprint_of(other.identity()) != fingerprint_of(CONFIG.identity())) == stored
 
 
 def test_a_name_that_is_not_unicode_is_prepared(tmp_path: Path, videos: Path) -> None:
@@ -238,6 +264,6 @@ def test_a_name_that_is_not_unicode_is_prepared(tmp_path: Path, videos: Path) ->
     except OSError:
         pytest.skip("this file system has no such names")
     prepare_local(root, tmp_path / "out", CONFIG)
-    (row,) = read_manifest(tmp_path / "out")
+    (row,) = read_manifest(open_folder(tmp_path / "out"))
     assert (row.ok, row.source) == (True, "caf\\udce9.mp4")
     assert replace(row, split="train") == row

@@ -1,0 +1,143 @@
+"""The commands on data: align raw videos, prepare aligned ones, and look at what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.cli.console import AsJson, out, print_card, print_json, print_notes
+
+app = typer.Typer(no_args_is_help=True, help="Look at prepared data.")
+Videos = Annotated[
+    str, typer.Argument(metavar="VIDEOS", help="A folder of videos or a list of them (fileslist.txt); a path or a URI.")
+]
+Prepared = Annotated[str, typer.Argument(metavar="DIR", help="The folder or URI that `prepare` wrote.")]
+Layout = Annotated[
+    str, typer.Option(help="How the videos lie: auto, folder, voxceleb2, lrs, hdtf, wav2lip, fileslist, table.")
+]
+Speaker = Annotated[
+    str, typer.Option(help="How the speaker is told: auto (by the layout), folder, parent, file, regex:PATTERN.")
+]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting.")]
+Gpus = Annotated[float, typer.Option("--gpus", min=0, help="GPUs, or a share of one, that each task takes.")]
+
+
+def prepare(
+    videos: Videos,
+    folder: Annotated[str, typer.Option("--out", help="Folder for shards and manifest; a path or a URI.")],
+    resolution: Annotated[int, typer.Option(help="Pixels per side of the stored face.")] = 256,
+    full_face: Annotated[bool, typer.Option("--full-face", help="Store whole faces, not lower halves.")] = False,
+    storage: Annotated[str, typer.Option(help="raw: fastest to read. compact: H.264, a fortieth of the size.")] = "raw",
+    latents: Annotated[
+        str | None, typer.Option(metavar="ENCODER", help="Store latents: diffusers:FOLDER or python:MODULE:FACTORY.")
+    ] = None,
+    layout: Layout = "auto",
+    speaker: Speaker = "auto",
+    val_fraction: Annotated[float, typer.Option(help="Share of the speakers kept for validation.")] = 0.1,
+    settings: Settings = None,
+    gpus: Gpus = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Videos become shards and a manifest; run again, it does only what is missing."""
+    from orchestrator.data.preparation import PreparationConfig
+    from orchestrator.runtime.prepare import prepare as run
+    from orchestrator.runtime.units import TaskShape
+
+    options = {
+        "resolution": resolution,
+        "lower_half": not full_face and latents is None,
+        "storage": storage,
+        "latents": latents,
+        "layout": layout,
+        "speaker": speaker,
+        "val_fraction": val_fraction,
+    }
+    config = _checked(PreparationConfig, options, settings)
+    console = Console(quiet=True) if as_json else out
+    summary = run(videos, folder, config, console=console, shape=TaskShape(gpus=gpus))
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        _print_prepared(folder, summary)
+
+
+@app.command()
+def show(
+    folder: Prepared,
+    picture: Annotated[Path, typer.Option("--out", help="The PNG to write.")] = Path("samples.png"),
+    count: Annotated[int, typer.Option(min=1, max=64, help="How many samples.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed shows others.")] = 0,
+    clips: Annotated[list[str] | None, typer.Option("--clip", help="A clip to show, by its id or source.")] = None,
+) -> None:
+    """Draw some samples, frames over mel, as a PNG: look before you train."""
+    from orchestrator.data.corpus import Corpus
+    from orchestrator.data.show import contact_sheet
+
+    out.print(
+        f"wrote {contact_sheet(Corpus.open(folder), picture, count=count, seed=seed, clips=clips)}", soft_wrap=True
+    )
+
+
+@app.command()
+def summary(
+    folder: Prepared,
+    rejected: Annotated[bool, typer.Option("--rejected", help="List every rejected clip with its reason.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What a prepared folder holds: hours, speakers, and what was rejected, by reason."""
+    from orchestrator.data.manifest import read_manifest
+    from orchestrator.data.prepare import summarise
+    from orchestrator.storage import open_folder
+
+    rows = read_manifest(open_folder(folder))
+    told = summarise(open_folder(folder), rows)
+    if as_json:
+        print_json(asdict(told))
+        return
+    if rejected:
+        for row in rows:
+            if not row.ok:
+                out.print(f"{row.source}: {row.reason}, {row.detail}", markup=False, soft_wrap=True)
+    _print_prepared(folder, told)
+
+
+def _checked(schema: type, options: dict[str, Any], settings: list[str] | None) -> Any:
+    """A stage's settings from options and `key=value` strings; all problems at once."""
+    import yaml
+    from pydantic import ValidationError
+
+    from orchestrator.config.load import describe_validation
+    from orchestrator.errors import ConfigError
+
+    malformed = [text for text in settings or [] if "=" not in text]
+    if malformed:
+        raise ConfigError([f"`{text}` is not KEY=VALUE" for text in malformed], source="--set")
+    pairs = (text.split("=", 1) for text in settings or [])
+    try:
+        return schema(**options | {key: yaml.safe_load(value) for key, value in pairs})
+    except ValidationError as error:
+        raise ConfigError(describe_validation(error, schema), source="the options") from None
+
+
+def _print_prepared(folder: str, told: Any) -> None:
+    table = Table("split", "clips", "speakers", "hours", title=folder, title_justify="left", box=None)
+    for split in ("train", "val"):
+        hours = f"{told.split_hours[split]:.2f}"
+        table.add_row(split, str(told.clips[split]), str(told.speakers[split]), hours)
+    table.add_row("all", str(told.ok), str(sum(told.speakers.values())), f"{told.hours:.2f}", style="bold")
+    out.print(table)
+    if told.rejected:
+        reasons = Table("rejected", "clips", box=None)
+        for reason, count in sorted(told.rejected.items(), key=lambda item: -item[1]):
+            reasons.add_row(reason, str(count))
+        out.print(reasons)
+    facts = {"manifest": told.manifest}
+    if told.pending:
+        facts["not prepared yet"] = told.pending
+    print_card("", facts)
+    print_notes(told.warnings)

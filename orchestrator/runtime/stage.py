@@ -1,0 +1,112 @@
+"""A stage of the data plane on Ray, as a person sees it: what is done, what was rejected, when it will end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from orchestrator.config.schema import ScaleConfig
+from orchestrator.data.work import ClipDone, WorkUnit
+from orchestrator.runtime import cluster
+from orchestrator.runtime.units import TaskShape, run_units
+
+_NAMED = 20
+"""Rejections that are named one by one; the table of the stage holds all of them."""
+_EVERY_S = 10.0
+"""Seconds between lines of a log."""
+
+
+def run_stage(
+    label: str,
+    units: Sequence[WorkUnit],
+    console: Console,
+    shape: TaskShape | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Run the units of a stage on the Ray that is there, or on a local one, and show how it goes.
+
+    Args:
+        label: the stage's name.
+        units: the work that is left; without any, Ray is not started.
+        console: a live bar on a terminal, plain lines elsewhere.
+        shape: what a task needs.
+        clock: monotonic seconds.
+
+    Raises:
+        OrchestratorError: as `run_units`.
+    """
+    if not units:
+        return
+    cluster.connect(ScaleConfig(num_workers=os.cpu_count() or 1))
+    total = sum(len(unit.sources) for unit in units)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=total)
+        teller = _Teller(label, total, console, clock)
+
+        def on_done(done: ClipDone) -> None:
+            teller.tell(done)
+            bar.update(task, advance=1, description=teller.title)
+
+        run_units(units, on_done, shape, clock=clock)
+
+
+@dataclass
+class _Teller:
+    """Counts clips and says what a person wants to know."""
+
+    label: str
+    total: int
+    console: Console
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._began = self._said = self.clock()
+        self._done = self._rejected = 0
+        self._seconds = 0.0
+
+    @property
+    def title(self) -> str:
+        """The stage with what was rejected so far."""
+        return f"{self.label} ({self._rejected} rejected)" if self._rejected else self.label
+
+    def tell(self, done: ClipDone) -> None:
+        """Take the end of a clip."""
+        self._done += 1
+        self._seconds += done.seconds
+        if done.reason:
+            self._reject(done)
+        now = self.clock()
+        if not self.console.is_terminal and (now - self._said >= _EVERY_S or self._done == self.total):
+            self._said = now
+            self._print(self._line(now - self._began))
+
+    def _reject(self, done: ClipDone) -> None:
+        self._rejected += 1
+        if self._rejected <= _NAMED:
+            self._print(f"rejected {done.source}: {done.reason}, {done.detail}")
+        elif self._rejected == _NAMED + 1:
+            self._print("more are rejected; the table holds all of them with their reasons")
+
+    def _line(self, elapsed: float) -> str:
+        rate = self._done / max(elapsed, 1e-9)
+        left = (self.total - self._done) / rate
+        return (
+            f"{self.label}: {self._done}/{self.total} clips, {self._rejected} rejected, "
+            f"{self._seconds / 3600:.2f} h kept, {rate:.2g} clips/s, {_duration(left)} left"
+        )
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
