@@ -184,9 +184,9 @@ def _check_whole(container: InputContainer, video: VideoStream, ticker: _Ticker,
     """Refuse a file whose header promises much more than it holds: it is half a download."""
     if video.duration is not None and video.time_base is not None:
         declared, seen = video.duration * Fraction(video.time_base), ticker.end
-    elif container.duration is not None:  # Matroska declares only the longest stream's length
+    elif container.duration is not None:  # Matroska declares only when the longest stream ends, counted from 0
         declared = Fraction(container.duration, av.time_base)
-        seen = max(ticker.end, soundtrack.end - (ticker.start or Fraction(0)))
+        seen = max((ticker.start or Fraction(0)) + ticker.end, soundtrack.end)
     else:
         return
     if seen < declared - max(_LONGEST_LOSS, declared / 10):
