@@ -16,7 +16,7 @@ from orchestrator.config.media import FPS
 from orchestrator.config.model import input_shape
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
-from orchestrator.data.stream import usable_clips
+from orchestrator.data.stream import SampleStream
 from orchestrator.errors import OrchestratorError
 from orchestrator.models import build_meta
 from orchestrator.runtime.paths import RunPaths
@@ -55,7 +55,7 @@ def plan(source: str | Path | RunConfig, overrides: Sequence[str] = (), *, name:
     """
     config, notes = (source, []) if isinstance(source, RunConfig) else load_config_with_notes(source, overrides)
     problems: list[str] = []
-    facts = _model_facts(config) | _batch_facts(config)
+    facts = _model_facts(config) | _batch_facts(config) | _data_facts(config)
     for facts_of in (_corpus_facts, _start_facts):
         try:
             facts |= facts_of(config)
@@ -92,15 +92,27 @@ def _batch_facts(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def _data_facts(config: RunConfig) -> dict[str, Any]:
+    data = config.data
+    weights = {name: weight for name, weight in dict(data.negatives).items() if weight}
+    total = sum(weights.values())
+    negatives = ", ".join(f"{name} {weight / total:.0%}" for name, weight in weights.items())
+    augment = ", ".join(f"{name} {value:g}" for name, value in dict(data.augment).items() if value)
+    return {"negatives": negatives, "augmentation": augment or "none"}
+
+
 def _corpus_facts(config: RunConfig) -> dict[str, Any]:
     if config.data.path is None:
         return {"corpus": "not given (data.path)"}
     corpus = Corpus.open(config.data.path)
     check_fits(corpus, config.model)
-    lengths = corpus.split("train").lengths
-    epoch = len(usable_clips(lengths, config.model.num_frames, config.data.min_shift, config.data.max_shift))
+    table = corpus.split("train").table
+    stream = SampleStream(table, config.model.num_frames, config.data)
+    epoch, hours = stream.epoch_length, int(table.lengths.sum()) / FPS / 3600
+    left_out = {"too short": stream.drawing.short, "too silent": stream.drawing.silent}
+    why = "".join(f", {count} {what}" for what, count in left_out.items() if count)
     return {
-        "train clips": f"{epoch} usable of {len(lengths)}, {sum(lengths) / FPS / 3600:.2f} h",
+        "train clips": f"{epoch} usable of {len(table)}{why}, {hours:.2f} h",
         "validation clips": len(corpus.clips("val")),
         "passes over the clips": round(config.train.steps * config.train.global_batch / epoch, 1),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.config.media import N_MELS, mel_columns
 from orchestrator.config.model import model_problems
 from orchestrator.config.schema import RunConfig
 
@@ -28,4 +29,19 @@ def cross_problems(config: RunConfig) -> list[str]:
         problems.append(
             f"`data.max_shift` must be >= `data.min_shift` ({config.data.min_shift}), but is {config.data.max_shift}"
         )
+    return problems + _augment_problems(config)
+
+
+def _augment_problems(config: RunConfig) -> list[str]:
+    """Augmentations that would leave nothing of a window, or cannot be applied to what the network reads."""
+    augment, problems = config.data.augment, []
+    columns = mel_columns(config.model.num_frames)
+    for name, most, total in (("mel_time", augment.mel_time, columns), ("mel_bins", augment.mel_bins, N_MELS)):
+        if most >= total:
+            problems.append(f"`data.augment.{name}` must be < {total}, all that a window has, but is {most}")
+    if config.model.latent_space:
+        problems += [
+            f"`data.augment.{name}` changes pixels, but the network reads VAE latents; set it to 0"
+            for name in augment.pictures
+        ]
     return problems

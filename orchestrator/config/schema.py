@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from orchestrator.config.data import DataConfig
 from orchestrator.config.model import ModelConfig
 from orchestrator.config.section import Section
 
@@ -23,22 +24,6 @@ class StartConfig(Section):
     verb: Verb = "init"
     """init: take the weights, start at step 0. resume: take everything, continue exactly. fork: take weights, step
     and data position, with a new optimizer and schedule."""
-
-
-class DataConfig(Section):
-    """Which prepared corpus, and how windows and negatives are drawn from it."""
-
-    path: str | None = None
-    """The folder that `prepare` wrote."""
-    min_shift: int = Field(1, ge=1)
-    """Least distance in frames between the end of the positive window and a same-clip negative (or its start), so
-    that the two never overlap."""
-    max_shift: int | None = Field(None, ge=1)
-    """Greatest such distance; none means anywhere in the clip."""
-    loader_threads: int = Field(1, ge=0)
-    """Threads that read batches ahead; 0 reads in the training loop itself."""
-    prefetch: int = Field(4, ge=1)
-    """Batches read ahead."""
 
 
 class OptimConfig(Section):

@@ -1,65 +1,35 @@
-"""Batches for one worker: the stream's samples copied once from the memory map into tensors, read ahead by threads.
+"""Batches for one worker: the stream's samples copied once into reused memory, read ahead by threads.
 
 Promises: a global step of G samples is positions [p, p + G) of the stream whatever the world size, threads or resume
 point, and rank r of W takes its r-th W-th part; an error while reading surfaces in the consumer at the step it
 belongs to; at most `prefetch` micro-batches (and never less than one step) are read ahead.
+A step's batches are valid until the next step is asked for: then their memory is filled anew, on a GPU after the work
+that was queued until then has read it.
 """
-
-# B samples, T frames, H W pixels, L mel columns
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from orchestrator.config.media import N_MELS, mel_columns
-from orchestrator.data.corpus import Corpus, CorpusSplit, SplitName
-from orchestrator.data.stream import Sample, SampleStream
+from orchestrator.data.augment import Augmenter
+from orchestrator.data.batch import Batch as Batch
+from orchestrator.data.batch import BatchMemory
+from orchestrator.data.batch import collate as collate
+from orchestrator.data.corpus import Corpus, SplitName
+from orchestrator.data.stream import SampleStream
 from orchestrator.errors import DataError
 
-
-@dataclass(frozen=True)
-class Batch:
-    """One micro-batch, as stored: the model's side normalises the pixels."""
-
-    frames: Tensor
-    """uint8 `(B, T * 3, H, W)`."""
-    mel: Tensor
-    """float32 `(B, 1, 80, L)`."""
-    labels: Tensor
-    """float32 `(B,)`: 1 in sync, 0 out of sync."""
-
-    def __len__(self) -> int:
-        return self.labels.shape[0]
-
-
-def collate(clips: CorpusSplit, samples: Sequence[Sample], num_frames: int, *, pin_memory: bool = False) -> Batch:
-    """Copy the windows of `samples` into a new batch.
-
-    Args:
-        clips: the split whose clip indices the samples use.
-        samples: at least one.
-        num_frames: video frames per window.
-        pin_memory: page-locked tensors, for asynchronous copies to a GPU.
-    """
-    size, (_, height, width) = len(samples), clips.corpus.frame_shape
-    frames = torch.empty((size, num_frames * 3, height, width), dtype=torch.uint8, pin_memory=pin_memory)
-    mel = torch.empty((size, 1, N_MELS, mel_columns(num_frames)), pin_memory=pin_memory)
-    for place, sample in enumerate(samples):
-        np.copyto(frames[place].numpy(), clips.window(sample.clip, sample.frame_start, num_frames))
-        np.copyto(mel[place, 0].numpy(), clips.mel_window(sample.clip, sample.audio_start, num_frames))
-    labels = torch.tensor([sample.label for sample in samples], dtype=torch.float32, pin_memory=pin_memory)
-    return Batch(frames, mel, labels)
+Fence = Callable[[], Callable[[], None]]
+"""Marks the work that is queued now, and gives what waits until it is done."""
 
 
 class TrainLoader:
@@ -76,8 +46,11 @@ class TrainLoader:
         start_position: stream position of the first step, `steps done * global_batch` after a resume.
         threads: reading threads; 0 reads in the consumer.
         prefetch: micro-batches read ahead; a whole step is always read ahead.
-        pin_memory: as in `collate`.
+        augmenter: draws what is to be done to each sample; none does nothing.
+        pin_memory: page-locked memory, for asynchronous copies to a GPU; the next step must then be asked for on the
+            stream on which the copies are made.
         clock: monotonic seconds, for `waited_s`.
+        fence: marks the work that still reads a step's batches; by default that of the current stream of a GPU.
 
     Raises:
         DataError: `bad_batch` when the global batch cannot be divided, `bad_stream` when the stream is another split's.
@@ -96,28 +69,42 @@ class TrainLoader:
         threads: int = 1,
         prefetch: int = 4,
         *,
+        augmenter: Augmenter | None = None,
         pin_memory: bool = False,
         clock: Callable[[], float] = time.perf_counter,
+        fence: Fence | None = None,
     ) -> None:
-        self._clips, self._stream = corpus.split(split), stream
+        self._clips, self._stream, self._augmenter = corpus.split(split), stream, augmenter
         self._global_batch, self._micro_batch = global_batch, micro_batch
         self._rank, self._world_size, self._start = rank, world_size, start_position
-        self._pin_memory, self._clock = pin_memory, clock
+        self._clock = clock
+        self._fence = fence or (_gpu_fence if pin_memory and torch.cuda.is_available() else None)
         self._check()
-        self.micro_batches = -(-(global_batch // world_size) // micro_batch)
+        share = global_batch // world_size
+        self.micro_batches = -(-share // micro_batch)
         """Micro-batches per step of this rank."""
         self.waited_s = 0.0
         """Seconds that the consumer has waited for batches so far."""
-        self._ahead = max(prefetch, self.micro_batches)
+        self.taken = 0
+        """Micro-batches that the consumer has asked for so far."""
+        self.ready = 0
+        """How many of them were there already when it asked."""
+        self._ahead = max(prefetch, self.micro_batches) if threads else 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader") if threads else None
         self._todo = self._ranges()
-        self._pending: deque[Future[Batch]] = deque()
+        self._pending: deque[tuple[Future[Batch], BatchMemory]] = deque()
+        self._held: list[BatchMemory] = []
+        self._free: deque[tuple[BatchMemory, Callable[[], None] | None]] = deque()
+        self._make_memory = partial(
+            BatchMemory.of, self._clips, min(micro_batch, share), stream.num_frames, pin=pin_memory
+        )
 
     def __iter__(self) -> Iterator[list[Batch]]:
         return self
 
     def __next__(self) -> list[Batch]:
         began = self._clock()
+        self._take_back()
         step = [self._next_batch() for _ in range(self.micro_batches)]
         self.waited_s += self._clock() - began
         return step
@@ -141,11 +128,10 @@ class TrainLoader:
             message = f"the global batch must be a multiple of the {self._world_size} workers, but is"
             hint = f"use {-(-self._global_batch // self._world_size) * self._world_size}, or another number of workers"
             raise DataError(f"{message} {self._global_batch}", reason="bad_batch", hint=hint)
-        if self._stream.clip_lengths != tuple(self._clips.lengths):
-            message = (
-                f"the sample stream was not made for the {self._clips.name!r} split of {self._clips.corpus.folder}"
-            )
-            raise DataError(message, reason="bad_stream", hint="make it from corpus.split(...).lengths")
+        if not self._stream.table.same_windows(self._clips.table):
+            name = self._clips.corpus.name
+            message = f"the sample stream was not made for the {self._clips.name!r} split of {name}"
+            raise DataError(message, reason="bad_stream", hint="make it from corpus.split(...).table")
 
     def _ranges(self) -> Iterator[range]:
         """The stream positions of this rank's micro-batches, without end."""
@@ -154,16 +140,43 @@ class TrainLoader:
             for first in range(position, position + share, self._micro_batch):
                 yield range(first, min(first + self._micro_batch, position + share))
 
-    def _next_batch(self) -> Batch:
-        if self._pool is None:
-            return self._read(next(self._todo))
-        # Only the consumer submits work, so the queue is bounded and ordered without any lock of its own.
-        while len(self._pending) < self._ahead:
-            self._pending.append(self._pool.submit(self._read, next(self._todo)))
-        batch = self._pending.popleft().result()
-        self._pending.append(self._pool.submit(self._read, next(self._todo)))
-        return batch
+    def _take_back(self) -> None:
+        """The memory of the step before may be filled again, once what is queued now has read it."""
+        if not self.taken:  # made when it is needed, so that a corpus that cannot be read fails at its first step
+            self._free.extend((self._make_memory(), None) for _ in range(self._ahead + self.micro_batches))
+        wait = self._fence() if self._fence and self._held else None
+        self._free.extend((memory, wait) for memory in self._held)
+        self._held = []
 
-    def _read(self, positions: range) -> Batch:
+    def _next_batch(self) -> Batch:
+        self.taken += 1
+        if self._pool is None:
+            memory, wait = self._free.popleft()
+            self._held.append(memory)
+            return self._read(next(self._todo), memory, wait)
+        self._read_ahead(self._pool)
+        future, memory = self._pending.popleft()
+        self.ready += future.done()
+        self._held.append(memory)
+        self._read_ahead(self._pool)
+        return future.result()
+
+    def _read_ahead(self, pool: ThreadPoolExecutor) -> None:
+        # only the consumer submits work, so the queue is bounded and ordered without any lock of its own
+        while len(self._pending) < self._ahead:
+            memory, wait = self._free.popleft()
+            self._pending.append((pool.submit(self._read, next(self._todo), memory, wait), memory))
+
+    def _read(self, positions: range, memory: BatchMemory, wait: Callable[[], None] | None) -> Batch:
+        """Fill the memory with the samples at these positions, when nobody reads it any more."""
         samples = [self._stream.sample(position) for position in positions]
-        return collate(self._clips, samples, self._stream.num_frames, pin_memory=self._pin_memory)
+        changes = self._augmenter.changes(positions) if self._augmenter else None
+        if wait is not None:
+            wait()
+        return memory.fill(self._clips, samples, changes)
+
+
+def _gpu_fence() -> Callable[[], None]:
+    event = torch.cuda.Event()
+    event.record()
+    return event.synchronize

@@ -59,7 +59,8 @@ class SyncNet(nn.Module):
     def pixels_to_input(self, pixels: Tensor) -> Tensor:
         """Stored windows, uint8 RGB (B, T*3, h, w), to what this net reads, float (B, *input_shape.frames).
 
-        Runs on the device of `pixels`. Windows stored at another resolution are resized as preparation would do it.
+        Runs on the device of `pixels`. Windows stored at another resolution are resized as preparation would do it. A
+        net in `latent_space` reads float16 latents (B, T*C, h, w) instead, which must have its size.
         """
         raise NotImplementedError
 

@@ -37,7 +37,9 @@ class StableSyncNet(SyncNet):
         return self.audio_encoder(audio)
 
     def pixels_to_input(self, pixels: Tensor) -> Tensor:
-        """RGB in [-1, 1]."""
+        """RGB in [-1, 1]; VAE latents, stored in half precision, as they are."""
+        if self.config.latent_space:
+            return pixels.float()
         return signed_rgb(pixels, *self.input_shape.frames[-2:])
 
 

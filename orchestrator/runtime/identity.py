@@ -14,7 +14,16 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.errors import RunError
 from orchestrator.runtime.paths import RunPaths, read_json, write_json
 
-FREE = ("scale.", "tracking.", "storage", "data.loader_threads", "data.prefetch", "data.path", "train.micro_batch")
+FREE = (
+    "scale.",
+    "tracking.",
+    "storage",
+    "data.path",
+    "data.cache",
+    "data.loader_threads",
+    "data.prefetch",
+    "train.micro_batch",
+)
 """Settings that may differ between two starts of one run: they change no number that the run computes."""
 
 

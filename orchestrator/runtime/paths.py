@@ -2,6 +2,7 @@
 
     <storage>/<name>/run.json          what the run is: its configuration, written once
     <storage>/<name>/status.json       how far it is, rewritten at every report
+    <storage>/<name>/pairs/val.parquet  the validation pairs, as `evaluate --pair-list` reads them
     <storage>/<name>/step-000000100/   checkpoints, each whole or absent
     <storage>/<name>/trials/<id>/      the same again, for each trial of a sweep
     <storage>/states/<hash>/           normalized starting states, shared by all runs
@@ -64,6 +65,11 @@ class RunPaths:
     def status(self) -> Path:
         """How far the run is."""
         return self.folder / "status.json"
+
+    @property
+    def pairs(self) -> Path:
+        """The list of validation pairs."""
+        return self.folder / "pairs" / "val.parquet"
 
     @property
     def states(self) -> Path:
@@ -135,9 +141,14 @@ def storage_folder(storage: str, cwd: Path | None = None) -> Path:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a small file atomically, so that a reader never sees half of it."""
+    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a small file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.write_bytes(content)
     partial.replace(path)
 
 

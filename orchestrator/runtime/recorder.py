@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.runtime.paths import RunPaths, read_json, write_json
+from orchestrator.runtime.paths import RunPaths, read_json, write_bytes, write_json
 from orchestrator.tracking import EndStatus, RunWriter
 
 
@@ -66,6 +66,7 @@ class Recorder:
         restarts = int(status.get("restarts", 0)) + int(continues)
         tags = {f"start.{key}": str(value) for key, value in start.items()} if not continues else {}
         self.writer.set_tags({**tags, "restarts": str(restarts), "pairs_hash": str(facts["pairs_hash"])})
+        self._keep_pairs(facts["pairs_file"])
         first = status.get("start") if continues else start
         self._write(state="running", start=first or start, restarts=restarts, run_id=self.writer.run_id)
 
@@ -85,6 +86,13 @@ class Recorder:
         """Record how the run ended, in both places: `finished`, `failed`, `stopped` or `stopped early`."""
         self._write(state=state, **facts)
         self.writer.finish(_ENDS[state])
+
+    def _keep_pairs(self, content: bytes) -> None:
+        """Store the list of validation pairs, in both places, when it is not there yet."""
+        path = self.target.paths.pairs
+        if not path.exists() or path.read_bytes() != content:
+            write_bytes(path, content)
+            self.writer.log_file(path, "pairs")
 
     def _speed(self, step: int, known: float | None) -> float | None:
         """Optimizer steps per second since the last report, validation and saving included, smoothed for the ETA."""

@@ -14,10 +14,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from orchestrator.checkpoint import ModelOption, load_model
+from orchestrator.checkpoint import ModelOption, is_complete, load_model, read_plain
+from orchestrator.config.data import DataConfig
+from orchestrator.data.batch import collate
 from orchestrator.data.corpus import Corpus, CorpusSplit, SplitName
-from orchestrator.data.loader import collate
-from orchestrator.data.stream import Sample, evaluation_pairs, pairs_hash
+from orchestrator.data.pairs import (
+    clip_names,
+    evaluation_pairs,
+    pairs_bytes,
+    pairs_hash,
+    read_pairs,
+    write_pairs,
+)
+from orchestrator.data.stream import Sample
 from orchestrator.models import SyncNet, cosine_similarity
 from orchestrator.training.distributed import gather_in_order
 from orchestrator.training.fitting import check_fits
@@ -40,18 +49,35 @@ class PairList:
 
     @classmethod
     def of(
-        cls, corpus: Corpus, split: SplitName, num_frames: int, count: int, min_shift: int, max_shift: int | None
+        cls, corpus: Corpus, split: SplitName, num_frames: int, count: int, settings: DataConfig | None = None
     ) -> PairList:
-        """The pairs of a split: a pure function of its arguments.
+        """The pairs of a split, same-clip negatives only: a pure function of its arguments.
 
         Raises:
             DataError: no clip of the split is long enough.
         """
         clips = corpus.split(split)
-        pairs = evaluation_pairs(
-            clips.lengths, num_frames, count, seed=EVALUATION_SEED, min_shift=min_shift, max_shift=max_shift
+        return cls._with(
+            clips, evaluation_pairs(clips.table, num_frames, count, settings, seed=EVALUATION_SEED), num_frames
         )
-        return cls(clips, pairs, num_frames, pairs_hash(pairs, clips.clip_ids, corpus.preparation))
+
+    @classmethod
+    def stored(cls, path: str | Path, corpus: Corpus, split: SplitName, num_frames: int) -> PairList:
+        """A list that was stored, for a split that holds its clips.
+
+        Raises:
+            DataError: as `read_pairs`.
+        """
+        clips = corpus.split(split)
+        return cls._with(clips, read_pairs(Path(path), clips, num_frames), num_frames)
+
+    def to_bytes(self) -> bytes:
+        """The file that `stored` reads."""
+        return pairs_bytes(self.pairs, self.clips, self.num_frames)
+
+    @classmethod
+    def _with(cls, clips: CorpusSplit, pairs: Sequence[Sample], num_frames: int) -> PairList:
+        return cls(clips, pairs, num_frames, pairs_hash(pairs, clip_names(clips), clips.corpus.preparation))
 
 
 @dataclass(frozen=True)
@@ -67,6 +93,8 @@ class EvaluationReport:
     split: str
     pairs_hash: str
     """Reports are comparable only where this agrees."""
+    notes: tuple[str, ...] = ()
+    """What a person should know before believing the figures, one sentence each."""
 
 
 def evaluate(
@@ -78,6 +106,7 @@ def evaluate(
     batch: int = 64,
     min_shift: int = 1,
     max_shift: int | None = None,
+    pair_list: str | Path | None = None,
     device: str | None = None,
     model_config: ModelOption = None,
 ) -> EvaluationReport:
@@ -91,6 +120,7 @@ def evaluate(
         batch: pairs that go through the net at once.
         min_shift: least gap of a negative in frames.
         max_shift: greatest gap; none means anywhere in the clip.
+        pair_list: a stored list of pairs, which then decides everything about them; a missing file is written.
         device: where to compute; a GPU if there is one.
         model_config: describes the network where a foreign file's weights cannot (see `load_model`).
 
@@ -101,9 +131,11 @@ def evaluate(
     model = load_model(checkpoint, model_config=model_config).to(target)
     corpus = Corpus.open(data)
     check_fits(corpus, model.config)
-    fixed = PairList.of(corpus, split, model.config.num_frames, pairs, min_shift, max_shift)
+    settings = DataConfig(min_shift=min_shift, max_shift=max_shift)
+    fixed = _pair_list(pair_list, corpus, split, model.config.num_frames, pairs, settings)
     metrics = evaluate_pairs(model, fixed, batch, device=target)
-    return EvaluationReport(metrics, len(fixed.pairs), len({pair.clip for pair in fixed.pairs}), split, fixed.hash)
+    clips = len({pair.clip for pair in fixed.pairs})
+    return EvaluationReport(metrics, len(fixed.pairs), clips, split, fixed.hash, _notes(checkpoint, corpus))
 
 
 @torch.no_grad()
@@ -129,6 +161,29 @@ def evaluate_pairs(
     gathered = gather_in_order(torch.cat(cosines) if cosines else torch.empty(0, device=device), sizes).cpu()
     model.train(was_training)
     return pair_metrics(gathered, torch.tensor([pair.label for pair in pairs.pairs]))
+
+
+def _pair_list(
+    path: str | Path | None, corpus: Corpus, split: SplitName, num_frames: int, count: int, settings: DataConfig
+) -> PairList:
+    """The stored list; a new one, which is stored under that name; or one that is not stored."""
+    if path is not None and Path(path).exists():
+        return PairList.stored(path, corpus, split, num_frames)
+    fixed = PairList.of(corpus, split, num_frames, count, settings)
+    if path is not None:
+        write_pairs(Path(path), fixed.pairs, fixed.clips, num_frames)
+    return fixed
+
+
+def _notes(checkpoint: str | Path, corpus: Corpus) -> tuple[str, ...]:
+    """Whether the checkpoint was trained on windows that were prepared otherwise; foreign files do not tell."""
+    trained_on = read_plain(checkpoint)["progress"].get("preparation") if is_complete(checkpoint) else None
+    if trained_on in (None, corpus.preparation):
+        return ()
+    return (
+        f"the checkpoint was trained on a corpus prepared otherwise ({trained_on[:12]}; this one is "
+        f"{corpus.preparation[:12]}): its figures here may be worse than it deserves",
+    )
 
 
 def _cosines(

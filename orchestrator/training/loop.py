@@ -18,9 +18,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.checkpoint import Best, Provenance, TrainState
+from orchestrator.config.media import mel_columns
 from orchestrator.config.schema import RunConfig
+from orchestrator.data.augment import Augmenter, augment_frames, augment_mel
+from orchestrator.data.batch import Batch
 from orchestrator.data.corpus import Corpus
-from orchestrator.data.loader import Batch, TrainLoader
+from orchestrator.data.loader import TrainLoader
 from orchestrator.data.stream import SampleStream
 from orchestrator.models import SyncNet, build_model, cosine_bce
 from orchestrator.training.batching import BatchPlan, plan_batches
@@ -63,7 +66,7 @@ def train_loop(
     latest = context.latest()
     decision, state = decide_start(latest, None if latest else given(), config.start)
     run = _Run.begin(config, corpus, context, state)
-    context.announce({"start": decision.to_dict(), "pairs_hash": run.pairs.hash})
+    context.announce(run.facts(decision))
     if latest is None:
         baseline = run.validate()
         context.report(run.with_position(baseline), run.snapshot(baseline))
@@ -129,9 +132,7 @@ class _Run:
             optimizer=optimizer,
             scaler=gradient_scaler(config.train.precision, context.device),
             batches=plan_batches(config.train.global_batch, config.train.micro_batch, context.world_size),
-            pairs=PairList.of(
-                corpus, "val", config.model.num_frames, config.eval.pairs, config.data.min_shift, config.data.max_shift
-            ),
+            pairs=PairList.of(corpus, "val", config.model.num_frames, config.eval.pairs, config.data),
         )
         if state is not None:
             run._restore(state)
@@ -145,16 +146,15 @@ class _Run:
         if state.scaler:
             self.scaler.load_state_dict(dict(state.scaler))
 
+    def facts(self, decision: StartDecision) -> dict[str, object]:
+        """What is decided at the start: where it starts, and on which pairs it is measured (of rank 0: the file)."""
+        pairs = {"pairs_file": self.pairs.to_bytes()} if self.context.rank == 0 else {}
+        return {"start": decision.to_dict(), "pairs_hash": self.pairs.hash, **pairs}
+
     def loader(self, corpus: Corpus) -> TrainLoader:
         """Batches from this run's position in the stream."""
-        config, data = self.config, self.config.data
-        stream = SampleStream(
-            corpus.split("train").lengths,
-            config.model.num_frames,
-            data.min_shift,
-            data.max_shift,
-            seed=config.train.seed,
-        )
+        data, num_frames, seed = self.config.data, self.config.model.num_frames, self.config.train.seed
+        stream = SampleStream(corpus.split("train").table, num_frames, data, seed=seed)
         return TrainLoader(
             corpus,
             "train",
@@ -166,6 +166,7 @@ class _Run:
             start_position=self.samples,
             threads=data.loader_threads,
             prefetch=data.prefetch,
+            augmenter=Augmenter(data.augment, mel_columns(num_frames), seed) if data.augment.on else None,
             pin_memory=self.context.device.type == "cuda",
         )
 
@@ -194,9 +195,13 @@ class _Run:
 
     def _loss(self, batch: Batch) -> Tensor:
         device = self.context.device
-        frames = self.model.pixels_to_input(batch.frames.to(device, non_blocking=True))
+        frames, mel = (part.to(device, non_blocking=True) for part in (batch.frames, batch.mel))
+        if batch.changes is not None:
+            changes = batch.changes.to(device)
+            frames, mel = augment_frames(frames, changes), augment_mel(mel, changes)
+        frames = self.model.pixels_to_input(frames)
         with autocast(self.config.train.precision, device):
-            vision, audio = self.wrapped(frames, batch.mel.to(device, non_blocking=True))
+            vision, audio = self.wrapped(frames, mel)
         return cosine_bce(vision, audio, batch.labels.to(device, non_blocking=True))
 
     def due(self, every: int) -> bool:
@@ -243,7 +248,8 @@ class _Run:
             optimizer=optimizer_moments(self.model, self.optimizer),
             scaler=self.scaler.state_dict() or None,
             best=self.best,
-            progress={"metrics": dict(metrics)},
+            # `evaluate` says when a corpus is prepared otherwise than this one
+            progress={"metrics": dict(metrics), "preparation": self.pairs.clips.corpus.preparation},
             provenance=self.provenance,
         )
 
@@ -255,7 +261,7 @@ class _Window:
         self._clock, self._batches = clock, batches
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
-        self._since, self._waited = clock(), batches.waited_s
+        self.restart()
 
     def add(self, loss: Tensor, grad_norm: Tensor) -> None:
         self._losses.append(loss)
@@ -274,6 +280,7 @@ class _Window:
             "train/lr": run.optimizer.param_groups[0]["lr"],
             "train/samples_per_s": steps * run.batches.global_batch / elapsed,
             "train/data_wait": (waited - self._waited) / elapsed,
+            "train/data_ready": (self._batches.ready - self._ready) / max(self._batches.taken - self._taken, 1),
         }
         self._losses, self._norms = [], []
         return metrics
@@ -281,6 +288,7 @@ class _Window:
     def restart(self) -> None:
         """Start the clock of the next window: what happened since the last one was not training."""
         self._since, self._waited = self._clock(), self._batches.waited_s
+        self._ready, self._taken = self._batches.ready, self._batches.taken
 
 
 def _gradients_shared(model: nn.Module, last: bool) -> AbstractContextManager[None]:

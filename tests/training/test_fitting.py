@@ -1,8 +1,7 @@
-"""What a corpus of pixels and mel cannot train is refused with one message."""
+"""What a corpus cannot train is refused with one message: other sound, other pictures, latents against pixels."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,11 +15,14 @@ from orchestrator.config.model import (
     Wav2LipForkConfig,
     Wav2LipSyncNetConfig,
 )
+from orchestrator.data.shards import ShardKind
 from orchestrator.errors import DataError
 from orchestrator.training.fitting import check_fits
+from tests.models.test_architectures import shipped
 
-LOWER_HALVES = SimpleNamespace(folder=Path("corpus"), frame_shape=(3, 128, 256))
-WHOLE_FACES = SimpleNamespace(folder=Path("corpus"), frame_shape=(3, 256, 256))
+LOWER_HALVES = SimpleNamespace(name="corpus", frame_shape=(3, 128, 256), kind=ShardKind.RAW)
+WHOLE_FACES = SimpleNamespace(name="corpus", frame_shape=(3, 256, 256), kind=ShardKind.COMPACT)
+LATENTS = SimpleNamespace(name="corpus", frame_shape=(4, 32, 32), kind=ShardKind.LATENTS)
 
 
 @pytest.mark.parametrize(
@@ -32,9 +34,7 @@ WHOLE_FACES = SimpleNamespace(folder=Path("corpus"), frame_shape=(3, 256, 256))
     ],
 )
 def test_other_audio_is_refused(config: AnyModelConfig, what: str) -> None:
-    with pytest.raises(
-        DataError, match=f"{config.name} reads {what}, but corpus holds pixels and 80-bin mel"
-    ) as caught:
+    with pytest.raises(DataError, match=f"{config.name} reads {what}, but corpus holds 80-bin mel") as caught:
         check_fits(WHOLE_FACES, config)  # type: ignore[arg-type]
     assert caught.value.reason == "features"
     assert "embeddings" in caught.value.hint
@@ -47,3 +47,17 @@ def test_every_family_of_mel_fits_lower_halves_and_no_whole_faces() -> None:
         with pytest.raises(DataError, match="lower halves") as caught:
             check_fits(WHOLE_FACES, config)  # type: ignore[arg-type]
         assert caught.value.reason == "wrong_crop"
+
+
+def test_latents_fit_networks_of_latents_only() -> None:
+    latent = shipped("16_latent")
+    check_fits(LATENTS, latent)  # type: ignore[arg-type]
+    other = SimpleNamespace(name="corpus", frame_shape=(16, 32, 32), kind=ShardKind.LATENTS)
+    for corpus, config, found in (
+        (LATENTS, Wav2LipSyncNetConfig(), "reads pixels, but corpus holds VAE latents"),
+        (LOWER_HALVES, latent, "reads VAE latents, but corpus holds pixels"),
+        (other, latent, "reads latents of 4x32x32 a frame, but corpus holds latents of 16x32x32"),
+    ):
+        with pytest.raises(DataError, match=found) as caught:
+            check_fits(corpus, config)  # type: ignore[arg-type]
+        assert caught.value.reason == "latents" and caught.value.hint

@@ -17,7 +17,7 @@ from orchestrator.errors import CheckpointError
 from orchestrator.training.local import LocalContext, checkpoints_in
 from orchestrator.training.loop import train_loop
 
-TIMES = ("train/samples_per_s", "train/data_wait")
+TIMES = ("train/samples_per_s", "train/data_wait", "train/data_ready")
 
 
 class Stopped(Exception):

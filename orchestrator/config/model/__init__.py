@@ -58,7 +58,7 @@ def model_problems(config: AnyModelConfig) -> list[str]:
 
 
 def training_problem(config: AnyModelConfig) -> str | None:
-    """Why a prepared corpus (pixel windows and 80-bin mel) cannot train or evaluate `config`; none where it can."""
+    """Why a prepared corpus (windows and 80-bin mel) cannot train or evaluate `config`; none where one can."""
     return config.training_problem
 
 

@@ -39,7 +39,8 @@ class SyncNetConfig(Section):
 
     @property
     def training_problem(self) -> str | None:
-        """Why a corpus of pixel windows and 80-bin mel cannot train or evaluate it, or none where it can."""
+        """Why a corpus of windows (of pixels or latents) and 80-bin mel cannot train or evaluate it, or none where it
+        can."""
         return None
 
 

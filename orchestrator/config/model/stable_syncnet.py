@@ -81,11 +81,6 @@ class StableSyncNetConfig(SyncNetConfig):
             )
         return problems
 
-    @property
-    def training_problem(self) -> str | None:
-        """VAE latents are not prepared."""
-        return "the network reads VAE latents" if self.latent_space else None
-
 
 def _encoder_problems(where: str, encoder: EncoderConfig, chw: tuple[int, ...]) -> list[str]:
     problems = _length_problems(where, encoder) + _channel_problems(where, encoder)
