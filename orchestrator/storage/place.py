@@ -16,8 +16,15 @@ from orchestrator.errors import OrchestratorError, StorageError
 from orchestrator.storage.addresses import Location, escaped, redacted, repaired, secrets_of, without_secrets
 from orchestrator.storage.base import CHUNK
 
-_S3_LIMITS = {"connect_timeout": 10.0, "request_timeout": 20.0}
-"""Seconds. A storage that does not answer is given up after three attempts: about a minute, not several."""
+_S3_OPTIONS = {
+    "connect_timeout": 10.0,
+    "request_timeout": 20.0,
+    "background_writes": False,
+    "allow_delayed_open": True,
+}
+"""Timeouts in seconds: a storage that does not answer is given up after three attempts, about a minute. Writes in the
+background would keep in memory whatever the network is slower than, in the end the whole file. With a delayed opening a
+small file is one request instead of three."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +87,13 @@ def open_place(where: Location) -> Place:
     with remote_errors(blank):
         try:
             filesystem, path = FileSystem.from_uri(escaped(uri))
-            filesystem = _with_limits(filesystem)
+            filesystem = _bounded(filesystem)
         except (ArrowException, ValueError):  # not one of pyarrow's own schemes
             from fsspec.core import url_to_fs
 
             inner, path = url_to_fs(uri)
             filesystem = PyFileSystem(FSSpecHandler(inner))
-    return Place(filesystem, path.rstrip("/"), blank.name, blank.secrets)
+    return Place(filesystem, path.rstrip("/") or path, blank.name, blank.secrets)
 
 
 def download(place: Place, target: Path) -> None:
@@ -140,11 +147,12 @@ def _next(place: Place, stream: Any) -> bytes:
         return bytes(stream.read(CHUNK))
 
 
-def _with_limits(filesystem: Any) -> Any:
-    """The same S3 with bounded waiting; pyarrow has no option for it in a URI, and waits for minutes."""
+def _bounded(filesystem: Any) -> Any:
+    """The same S3 with bounded waiting and memory; in a URI pyarrow has no options for it."""
     from pyarrow.fs import S3FileSystem
 
     if not isinstance(filesystem, S3FileSystem):
         return filesystem
     remake, (options,) = filesystem.__reduce__()
-    return remake({**options, **_S3_LIMITS})  # with pyarrow's usual three attempts; `from_uri` makes 25
+    known = {key: value for key, value in _S3_OPTIONS.items() if key in options}
+    return remake({**options, **known})  # with pyarrow's usual three attempts; `from_uri` makes 25

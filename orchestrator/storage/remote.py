@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from orchestrator.storage.place import Place, copy, download, open_place, remote
 
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 """What the file systems of fsspec call the time of the last write."""
+_MOST_MOVED = {"s3": 5 << 30}
+"""Bytes of the largest file that a storage moves in one request."""
 _OBJECT_STORES = frozenset({"s3", "gcs"})
 """They have no folders; making one leaves an empty object."""
 
@@ -80,7 +83,7 @@ class RemoteFolder:
         above = PurePosixPath(name).parent.as_posix()
         partial = self._at(above).child(temporary_name(PurePosixPath(name).name))
         with remote_errors(target):
-            if target.filesystem.type_name not in _OBJECT_STORES:
+            if target.filesystem.type_name not in _OBJECT_STORES and self._at(above).path.strip("/"):
                 target.filesystem.create_dir(self._at(above).path, recursive=True)
             stream = partial.output_stream()
         try:
@@ -114,7 +117,7 @@ class RemoteFolder:
         """Remove a file; it may be gone already."""
         place = self._at(name)
         with remote_errors(place), contextlib.suppress(FileNotFoundError):
-            place.filesystem.delete_file(place.path)
+            _delete(place)
 
     def child(self, name: str) -> RemoteFolder:
         """A folder in this one."""
@@ -138,15 +141,19 @@ class _Upload(io.RawIOBase):
         self._stream = stream
         self._place = place
         self._written = 0
+        self._most = _MOST_MOVED.get(place.filesystem.type_name, sys.maxsize)
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        with remote_errors(self._place):
-            self._stream.write(data)
         size = memoryview(data).nbytes
         self._written += size
+        if self._written > self._most:
+            what = f"{self._place.name} gets larger than {self._most:,} bytes, which this storage cannot move"
+            raise StorageError(what, path=self._place.name, hint="write smaller files, e.g. fewer clips to a shard")
+        with remote_errors(self._place):
+            self._stream.write(data)
         return size
 
     def tell(self) -> int:
@@ -155,7 +162,7 @@ class _Upload(io.RawIOBase):
 
 def _give_up(stream: Any, partial: Place) -> None:
     """Leave nothing of an upload that failed; the error that is told is the first one."""
-    for step in (stream.close, lambda: partial.filesystem.delete_file(partial.path)):
+    for step in (stream.close, lambda: _delete(partial)):
         with contextlib.suppress(Exception):
             step()
 
@@ -163,12 +170,34 @@ def _give_up(stream: Any, partial: Place) -> None:
 def _move(partial: Place, target: Place) -> None:
     """Give a finished file its name; some file systems do not move onto a file that is there."""
     try:
-        partial.filesystem.move(partial.path, target.path)
+        _rename(partial, target)
     except Exception:
         if not target.filesystem.get_file_info(target.path).is_file:
             raise
-        target.filesystem.delete_file(target.path)
-        partial.filesystem.move(partial.path, target.path)
+        _delete(target)
+        _rename(partial, target)
+
+
+def _rename(source: Place, target: Place) -> None:
+    from fsspec import AbstractFileSystem
+
+    inner = _fsspec(source)
+    if inner is None:
+        source.filesystem.move(source.path, target.path)
+    elif type(inner).mv is not AbstractFileSystem.mv:
+        inner.mv(source.path, target.path)
+    else:  # the general `mv` is a copy too, but takes names with `[`, `?` and `*` for patterns
+        inner.cp_file(source.path, target.path)
+        inner.rm_file(source.path)
+
+
+def _delete(place: Place) -> None:
+    """Remove one file. Through pyarrow, fsspec would take its name for a pattern."""
+    inner = _fsspec(place)
+    if inner is None:
+        place.filesystem.delete_file(place.path)
+    else:
+        inner.rm_file(place.path)
 
 
 def _listed(place: Place) -> Iterator[Entry]:
