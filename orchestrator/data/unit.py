@@ -140,8 +140,8 @@ class PrepareUnit:
 
     def _decoded(self, content: LocalClip, target: ClipWriter) -> tuple[NDArray[np.float32], tuple[int, ...]]:
         """Stream the frames into `target`; returns the wave and (C, H, W) of a stored frame."""
-        config, shapes = self.config, []
-        encode = _encoder(config.latents)
+        config, encode = self.config, _encoder(self.config.latents)
+        shapes: list[tuple[int, ...]] = []
 
         def emit(frames: NDArray[np.uint8]) -> None:
             stored = encode(frames)
