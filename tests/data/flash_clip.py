@@ -35,7 +35,7 @@ class FlashClip:
     size: tuple[int, int] = (64, 64)
     """Width and height."""
     video: str = "libx264"
-    """Encoder of the pictures."""
+    """Encoder of the pictures; empty for none."""
     pix_fmt: str = "yuv420p"
     """Pixel format of the encoder."""
     options: dict[str, str] = field(default_factory=lambda: {"crf": "15", "preset": "ultrafast"})
@@ -60,8 +60,8 @@ class FlashClip:
     """Of the noise; 0 makes the whole soundtrack silent."""
     more_tracks: int = 0
     """Further soundtracks, with a click at another time."""
-    cover: str = ""
-    """A cover picture: `before` or `after` the video among the streams."""
+    cover: bool = False
+    """Whether there is a cover picture."""
     container: dict[str, str] = field(default_factory=dict)
     """Options of the container."""
     afterwards: Callable[[Path], None] | None = None
@@ -72,13 +72,12 @@ def write_flash_clip(path: Path, clip: FlashClip) -> Path:
     """Write the clip; the container is told by the extension."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=clip.container) as container:
-        cover = _cover(container) if clip.cover == "before" else None
-        video = _video(container, clip)
+        video = _video(container, clip) if clip.video else None
         tracks = [_audio(container, clip) for _ in range(1 + clip.more_tracks)] if clip.audio else []
-        cover = cover or (_cover(container) if clip.cover == "after" else None)
-        if cover is not None:
-            _mux_cover(container, cover)
-        _mux_pictures(container, video, clip)
+        if clip.cover:
+            _mux_cover(container, _cover(container))
+        if video is not None:
+            _mux_pictures(container, video, clip)
         for number, track in enumerate(tracks):
             _mux_sound(container, track, clip, clip.event_s - 0.3 * number)
     if clip.afterwards is not None:
