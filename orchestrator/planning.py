@@ -5,6 +5,7 @@ It reads the same files and takes the same decisions as `train`, but writes noth
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,7 @@ def _data_facts(config: RunConfig) -> dict[str, Any]:
 def _corpus_facts(config: RunConfig) -> dict[str, Any]:
     if config.data.path is None:
         return {"corpus": "not given (data.path)"}
-    corpus = Corpus.open(config.data.path)
+    corpus = Corpus.open(os.path.expanduser(config.data.path), config.data.cache)
     check_fits(corpus, config.model)
     table = corpus.split("train").table
     stream = SampleStream(table, config.model.num_frames, config.data)

@@ -86,13 +86,12 @@ def prepare_job(config: RunConfig, paths: RunPaths) -> Assignment:
     """Everything that can be settled before anything starts: the corpus, the starting state, the run's identity."""
     if config.data.path is None:
         raise ConfigError(["`data.path` is required, but missing"], hint="give the folder that `prepare` wrote")
-    corpus_folder = Path(config.data.path).expanduser().resolve()
-    corpus = Corpus.open(corpus_folder)
+    corpus = Corpus.open(os.path.expanduser(config.data.path), config.data.cache)
     check_fits(corpus, config.model)
     for split in ("train", "val"):
         if not corpus.clips(split):  # type: ignore[arg-type]
             raise RunError(
-                f"the corpus {corpus_folder} has no clip in its {split} split",
+                f"the corpus {corpus.name} has no clip in its {split} split",
                 hint="prepare clips of at least two speakers",
             )
     start_state, state_hash, origin = None, None, None
@@ -101,7 +100,9 @@ def prepare_job(config: RunConfig, paths: RunPaths) -> Assignment:
         start_state, state_hash = str(normalized.path), normalized.state_hash
         origin = {**normalized.report.to_dict(), "history": read_plain(normalized.path)["history"]}
     settings = config.model_dump(mode="json")
-    settings["data"]["path"], settings["storage"] = str(corpus_folder), str(paths.storage)
+    settings["data"]["path"], settings["storage"] = corpus.folder.uri, str(paths.storage)
+    if config.data.cache is not None:
+        settings["data"]["cache"] = str(Path(config.data.cache).expanduser().resolve())
     claim(paths, config, {"corpus": corpus.fingerprint, "starting state": state_hash})
     return Assignment(settings, str(paths.folder), start_state, origin)
 

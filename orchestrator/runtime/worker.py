@@ -48,8 +48,8 @@ class Assignment:
         return load_config(self.config)
 
     def corpus(self, config: RunConfig) -> Corpus:
-        """The prepared corpus."""
-        return Corpus.open(config.data.path or "")
+        """The prepared corpus, through this node's cache if there is one."""
+        return Corpus.open(config.data.path or "", config.data.cache)
 
     def given(self) -> TrainState | None:
         """The state of `start.checkpoint`, verified against its hashes."""

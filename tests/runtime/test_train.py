@@ -72,6 +72,20 @@ def test_charts_and_best_weights_are_in_mlflow(finished: tuple[RunConfig, TrainR
         assert torch.equal(a, b)
 
 
+def test_the_validation_pairs_are_kept(finished: tuple[RunConfig, TrainResult], tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    config, result = finished
+    kept = result.folder / "pairs" / "val.parquet"
+    client = MlflowClient(tracking_uri=result.tracking_uri)
+    logged = Path(client.download_artifacts(result.run_id, "pairs/val.parquet", str(tmp_path)))
+    assert logged.read_bytes() == kept.read_bytes()
+    report = orchestrator.evaluate(result.best_checkpoint, config.data.path, pair_list=kept)
+    assert (report.pairs, report.metrics["accuracy"]) == (16, result.best)
+    record = find_run(result.tracking_uri, config.tracking.experiment, "one")
+    assert record is not None and record.tags["pairs_hash"] == report.pairs_hash
+
+
 def test_the_same_command_again_repeats_nothing(finished: tuple[RunConfig, TrainResult]) -> None:
     config, result = finished
     before = {path: path.stat().st_mtime_ns for path in result.folder.rglob("*") if path.is_file()}
@@ -95,9 +109,26 @@ def test_a_longer_run_under_the_same_name_is_another_run(finished: tuple[RunConf
         train(apply_settings(config, {"optim.lr": 0.5}), "one")
 
 
-def test_where_it_runs_may_change(finished: tuple[RunConfig, TrainResult]) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("data.negatives.near", 1.0),
+        ("data.near_shift", (4, 8)),
+        ("data.min_speech", 0.1),
+        ("data.augment.flip", 0.5),
+    ],
+)
+def test_other_data_under_the_same_name_is_another_run(
+    finished: tuple[RunConfig, TrainResult], setting: str, value: object
+) -> None:
+    with pytest.raises(RunError, match=f"exists with other settings: `{setting}` was"):
+        train(apply_settings(finished[0], {setting: value}), "one")
+
+
+def test_where_it_runs_may_change(finished: tuple[RunConfig, TrainResult], tmp_path: Path) -> None:
     config, result = finished
-    assert train(apply_settings(config, {"data.loader_threads": 0, "scale.max_failures": 7}), "one") == result
+    elsewhere = {"data.loader_threads": 0, "data.cache": str(tmp_path), "scale.max_failures": 7}
+    assert train(apply_settings(config, elsewhere), "one") == result
 
 
 def test_a_crash_is_recorded_and_continued_without_double_steps(
