@@ -17,10 +17,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.config.media import HOP, SAMPLE_RATE, mel_columns, mel_start
+from orchestrator.config.media import FPS, HOP, SAMPLE_RATE, mel_columns, mel_start
+from orchestrator.data.cache import ShardCache
+from orchestrator.data.clip_table import ClipTable
 from orchestrator.data.manifest import ManifestRow, read_manifest
 from orchestrator.data.shards import ShardKind, ShardReader, StoredClip
 from orchestrator.errors import DataError
+from orchestrator.storage import Folder, open_folder
 
 SplitName = Literal["train", "val", "all"]
 _OPEN_SHARDS = 1024
@@ -33,26 +36,39 @@ _HINT = "run `orchestrator prepare` again into this folder"
 class Corpus:
     """The manifest and lazily mapped shards of one prepared folder."""
 
-    def __init__(self, folder: Path, rows: list[ManifestRow]) -> None:
+    def __init__(self, folder: Folder, rows: list[ManifestRow], cache: Path | None = None) -> None:
         self.folder = folder
+        self._cache = cache
+        self._shards = ShardCache(folder, cache)
         self.rows = rows
         # A cache per corpus: lru_cache is safe to share between the loader's threads.
         self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._open_shard)
         self._clip = lru_cache(maxsize=_KNOWN_CLIPS)(self._find_clip)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Corpus:
+    def open(cls, where: str | Path, cache: str | Path | None = None) -> Corpus:
         """Open a folder that `prepare` wrote.
+
+        Args:
+            where: its path or URI.
+            cache: folder on this node's own disk where each shard is kept, as raw pixels, from its first use on; none
+                reads shards where they are.
 
         Raises:
             DataError: as `read_manifest`; `no_clips` when not one clip is usable.
+            StorageError: the storage fails.
         """
-        path = Path(folder).resolve()
-        rows = read_manifest(path)
+        folder = open_folder(where)
+        rows = read_manifest(folder)
         if not any(row.ok for row in rows):
-            message = f"{path} has no usable clip among its {len(rows)}"
-            raise DataError(message, reason="no_clips", path=str(path), hint="see the reasons in its manifest")
-        return cls(path, rows)
+            message = f"{folder.name} has no usable clip among its {len(rows)}"
+            raise DataError(message, reason="no_clips", path=folder.name, hint="see the reasons in its manifest")
+        return cls(folder, rows, None if cache is None else Path(cache))
+
+    @property
+    def name(self) -> str:
+        """Where the corpus is, for messages."""
+        return self.folder.name
 
     @cached_property
     def fingerprint(self) -> str:
@@ -103,20 +119,20 @@ class Corpus:
         if (stored.clip_id, stored.num_frames) != (clip.clip_id, clip.num_frames):
             found = f"holds {stored.clip_id} with {stored.num_frames} frames"
             message = f"{clip.shard} row {clip.row} {found}, but the manifest says {clip.clip_id}, {clip.num_frames}"
-            raise DataError(message, reason="stale_manifest", path=str(self.folder), hint=_HINT)
+            raise DataError(message, reason="stale_manifest", path=self.name, hint=_HINT)
         if stored.preparation != clip.preparation:
             message = f"{clip.shard} was prepared as {stored.preparation}, but the manifest says {clip.preparation}"
-            raise DataError(message, reason="other_preparation", path=str(self.folder), hint=_HINT)
+            raise DataError(message, reason="other_preparation", path=self.name, hint=_HINT)
         return stored
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Corpus.open, (str(self.folder),)
+        return Corpus.open, (self.folder.uri, self._cache)
 
     def _find_clip(self, shard: str, row: int, rows: int) -> StoredClip:
         return self._shard(shard).clip(row, rows)
 
     def _open_shard(self, name: str) -> ShardReader:
-        return ShardReader(self.folder / name)
+        return ShardReader(self._shards.path(name))
 
 
 class CorpusSplit:
@@ -136,6 +152,18 @@ class CorpusSplit:
     def clip_ids(self) -> list[str]:
         """Clip ids by index."""
         return [clip.clip_id for clip in self.clips]
+
+    @cached_property
+    def table(self) -> ClipTable:
+        """Per clip the frames that have picture and sound, its speaker, and where speech is heard."""
+        ranges = [usable_frames(clip) for clip in self.clips]
+        speech = [picture_speech(clip) for clip in self.clips] if any(clip.speech for clip in self.clips) else None
+        return ClipTable.of(
+            [length for _, length in ranges],
+            firsts=[first for first, _ in ranges],
+            speakers=[clip.speaker for clip in self.clips],
+            speech=speech,
+        )
 
     def window(self, clip_index: int, frame_start: int, num_frames: int) -> NDArray[Any]:
         """Frames stacked in channels, frame-major `(num_frames * C, H, W)`: a view where the kind allows it.
@@ -189,3 +217,29 @@ class CorpusSplit:
 def offset_columns(clip: ManifestRow) -> int:
     """The clip's A/V offset in mel columns: how much later the sound stands than the picture that it belongs to."""
     return round(clip.av_offset_s * SAMPLE_RATE / HOP)
+
+
+def usable_frames(clip: ManifestRow) -> tuple[int, int]:
+    """(first, number) of the frames that have picture and sound: every window in them has all of its mel.
+
+    The mel of T frames has floor(3.2 T) + 1 columns (`log_mel`); a window from s to e needs those from floor(3.2 s) to
+    at most floor(3.2 e), both moved by the clip's offset.
+    """
+    offset = offset_columns(clip)
+    first = min(max(-(offset * 5 // 16), 0), clip.num_frames)
+    last = mel_start(clip.num_frames) - max(offset, 0)
+    end = clip.num_frames if offset <= 0 else (last * 5 + 4) // 16
+    return first, max(end - first, 0)
+
+
+def picture_speech(clip: ManifestRow) -> bytes:
+    """The clip's packed speech bits by picture frame: the manifest has them by the sound's own time."""
+    shift = round(clip.av_offset_s * FPS)
+    if not shift or not clip.speech:
+        return clip.speech
+    heard = np.unpackbits(np.frombuffer(clip.speech, np.uint8), count=clip.num_frames)
+    moved = np.zeros_like(heard)
+    first, end = max(-shift, 0), clip.num_frames - max(shift, 0)
+    if end > first:
+        moved[first:end] = heard[first + shift : end + shift]
+    return np.packbits(moved).tobytes()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from orchestrator.data.corpus import Corpus
 from orchestrator.data.manifest import ManifestRow, write_manifest
 from orchestrator.data.shards import ShardKind, ShardWriter
+from orchestrator.storage import open_folder
 
 Writer = Callable[..., Path]
 
@@ -152,6 +153,7 @@ def fill_corpus(folder: Path, lengths: list[int], val: int = 0, missing_columns:
     clips = invent_clips(lengths, missing_columns)
     write_shard(folder / "shards" / "s.arrow", clips)
     write_manifest(
-        folder, [manifest_row(clip, row, split="val" if row < val else "train") for row, clip in enumerate(clips)]
+        open_folder(folder),
+        [manifest_row(clip, row, split="val" if row < val else "train") for row, clip in enumerate(clips)],
     )
     return Corpus.open(folder)

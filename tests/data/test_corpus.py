@@ -10,14 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.data.corpus import Corpus
+from orchestrator.config.media import mel_columns, mel_start
+from orchestrator.data.corpus import Corpus, usable_frames
 from orchestrator.data.manifest import ManifestRow, read_manifest, write_manifest
 from orchestrator.data.shards import ShardKind
 from orchestrator.data.splits import speaker_of, split_speakers
 from orchestrator.errors import DataError
+from orchestrator.storage import open_folder
 
 from .conftest import fill_corpus, invent_clips, manifest_row, write_shard
 
@@ -27,8 +29,8 @@ def test_the_manifest_keeps_its_rows(tmp_path: Path) -> None:
         "b", "b.mp4", "f", "ok", rms=0.5, shard="s", row=3, rows=2, av_offset_s=-0.08, speech=b"\xf0\x00"
     )
     rows = [good, ManifestRow("a", "ä.mp4", "", "rejected")]
-    write_manifest(tmp_path, rows)
-    assert read_manifest(tmp_path) == rows[::-1]
+    write_manifest(open_folder(tmp_path), rows)
+    assert read_manifest(open_folder(tmp_path)) == rows[::-1]
     assert pq.read_table(tmp_path / "manifest.parquet").num_rows == 2
 
 
@@ -38,11 +40,11 @@ def test_a_folder_without_a_good_manifest_is_refused(tmp_path: Path) -> None:
     assert "orchestrator prepare" in caught.value.hint
     (tmp_path / "manifest.parquet").write_text("text")
     with pytest.raises(DataError, match="cannot be read"):
-        read_manifest(tmp_path)
+        read_manifest(open_folder(tmp_path))
     pq.write_table(pa.table({"clip_id": ["a"]}), tmp_path / "manifest.parquet")
-    with pytest.raises(DataError, match="manifest version none"):
-        read_manifest(tmp_path)
-    write_manifest(tmp_path, [ManifestRow("a", "a.mp4", "", "rejected", "silent")])
+    with pytest.raises(DataError, match="has version none"):
+        read_manifest(open_folder(tmp_path))
+    write_manifest(open_folder(tmp_path), [ManifestRow("a", "a.mp4", "", "rejected", "silent")])
     with pytest.raises(DataError, match="no usable clip among its 1"):
         Corpus.open(tmp_path)
 
@@ -104,7 +106,7 @@ def test_a_window_is_read_into_given_memory(tmp_path: Path) -> None:
 def test_the_sound_is_taken_where_the_clip_s_offset_puts_it(tmp_path: Path, offset_s: float, columns: int) -> None:
     fill_corpus(tmp_path, [50])
     clip = invent_clips([50])[0]
-    write_manifest(tmp_path, [manifest_row(clip, 0, av_offset_s=offset_s)])
+    write_manifest(open_folder(tmp_path), [manifest_row(clip, 0, av_offset_s=offset_s)])
     train = Corpus.open(tmp_path).split("train")
     assert np.array_equal(train.mel_window(0, 10, 5), clip.mel[:, 32 + columns : 48 + columns])
     outside = 45 if columns > 0 else 1
@@ -115,7 +117,7 @@ def test_the_sound_is_taken_where_the_clip_s_offset_puts_it(tmp_path: Path, offs
 
 def test_another_offset_is_another_corpus(tmp_path: Path) -> None:
     before = fill_corpus(tmp_path, [50]).fingerprint
-    write_manifest(tmp_path, [manifest_row(invent_clips([50])[0], 0, av_offset_s=0.04)])
+    write_manifest(open_folder(tmp_path), [manifest_row(invent_clips([50])[0], 0, av_offset_s=0.04)])
     assert Corpus.open(tmp_path).fingerprint != before
 
 
@@ -146,7 +148,7 @@ def test_a_mel_that_is_too_short_is_not_padded(tmp_path: Path) -> None:
 def test_a_shard_that_is_not_the_manifest_s_is_noticed(tmp_path: Path, changes: dict, message: str) -> None:
     fill_corpus(tmp_path, [50])
     clip = invent_clips([50])[0]
-    write_manifest(tmp_path, [replace(manifest_row(clip, 0), **changes)])
+    write_manifest(open_folder(tmp_path), [replace(manifest_row(clip, 0), **changes)])
     with pytest.raises(DataError, match=message):
         Corpus.open(tmp_path).split("train").window(0, 0, 16)
 
@@ -154,8 +156,48 @@ def test_a_shard_that_is_not_the_manifest_s_is_noticed(tmp_path: Path, changes: 
 def test_a_clip_of_several_rows_is_one_clip(tmp_path: Path) -> None:
     clip = invent_clips([1100])[0]
     assert write_shard(tmp_path / "shards" / "s.arrow", [clip]) == 3
-    write_manifest(tmp_path, [manifest_row(clip, 0, rows=3)])
+    write_manifest(open_folder(tmp_path), [manifest_row(clip, 0, rows=3)])
     train = Corpus.open(tmp_path).split("train")
     for start in (0, 500, 1015, 1084):
         assert np.array_equal(train.window(0, start, 16), clip.frames[start : start + 16].reshape(48, 4, 8))
         assert np.array_equal(train.mel_window(0, start, 16), clip.mel[:, start * 16 // 5 :][:, :52])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(-30, 30), st.integers(1, 8))
+def test_every_window_of_the_usable_frames_has_its_sound(length: int, columns: int, num_frames: int) -> None:
+    row = ManifestRow("a", "a", "", "ok", num_frames=length, av_offset_s=columns / 80)
+    first, count = usable_frames(row)
+    total = mel_start(length) + 1  # what `log_mel` gives
+
+    def fits(start: int, size: int) -> bool:
+        return mel_start(start) + columns >= 0 and mel_start(start) + columns + mel_columns(size) <= total
+
+    assert first >= 0 and first + count <= length
+    assert all(fits(start, num_frames) for start in range(first, first + count - num_frames + 1))
+    if count:  # and at most one frame is left out that could have been used
+        end = first + count + 2
+        assert first == 0 or not fits(first - 1, 1)
+        assert end > length or not all(fits(start, end - start) for start in range(first, end))
+
+
+def test_the_table_of_a_split_has_its_speakers_and_its_speech(tmp_path: Path) -> None:
+    clips = invent_clips([50, 40, 50])
+    write_shard(tmp_path / "shards" / "s.arrow", clips)
+    heard = np.arange(50) % 7 == 0
+    rows = [
+        manifest_row(clips[0], 0, speaker="anna", speech=np.packbits(heard).tobytes(), av_offset_s=0.12),
+        manifest_row(clips[1], 1, speaker="bert"),
+        manifest_row(clips[2], 2, speaker="anna", speech=np.packbits(heard).tobytes()),
+    ]
+    write_manifest(open_folder(tmp_path), rows)
+    table = Corpus.open(tmp_path).split("all").table
+    assert (table.firsts.tolist(), table.lengths.tolist()) == ([0, 0, 0], [47, 40, 50])
+    assert table.speakers[0] == table.speakers[2] != table.speakers[1]
+    assert table.speech is not None
+    assert table.speech.clip(0, 0, 47).tolist() == heard[3:].tolist()  # the sound of frame 3 belongs to picture 0
+    assert table.speech.clip(2, 0, 50).tolist() == heard.tolist()
+
+
+def test_a_corpus_without_speech_bits_says_so(tmp_path: Path) -> None:
+    assert fill_corpus(tmp_path, [50]).split("all").table.speech is None

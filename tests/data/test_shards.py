@@ -134,10 +134,10 @@ def test_latents_are_stored_as_half_precision(tmp_path: Path) -> None:
 def test_a_writer_that_fails_leaves_no_whole_shard(tmp_path: Path) -> None:
     (clip,) = invent_clips([10])
     file = (tmp_path / "a").open("wb")
-    with pytest.raises(RuntimeError, match="on fire"), file, ShardWriter(file, ShardKind.RAW, "prep") as shard:
-        with shard.add_clip("a") as writer:
-            writer.frames(clip.frames)
-            raise RuntimeError("disk on fire")
+    shard = ShardWriter(file, ShardKind.RAW, "prep")
+    with pytest.raises(RuntimeError, match="on fire"), file, shard, shard.add_clip("a") as writer:
+        writer.frames(clip.frames)
+        raise RuntimeError("disk on fire")
     with pytest.raises(DataError, match="not a whole shard"):
         ShardReader(tmp_path / "a")
 

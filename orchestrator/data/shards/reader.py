@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestrator.config.media import N_MELS
+from orchestrator.data.shards.h264 import decode_window
 from orchestrator.data.shards.schema import HINT, Header, Part, ShardKind
 from orchestrator.errors import DataError
 
@@ -84,7 +85,7 @@ class ShardReader:
             raise self._bad(f"has part {part.part} of {part.clip_id} in row {row}, but part {number} was expected")
         size = part.num_frames * part.channels * part.height * part.width * self.kind.dtype.itemsize
         if self.kind is ShardKind.COMPACT:
-            whole = len(part.ends) == part.num_frames and part.frames.size == part.ends[-1]
+            whole = part.num_frames > 0 and len(part.ends) == part.num_frames and part.frames.size == part.ends[-1]
         else:
             whole = part.frames.size == size
         if not whole or size <= 0 or part.mel.size != N_MELS * part.mel_columns * 4:
@@ -134,7 +135,7 @@ class StoredClip:
             raise self._outside(f"needs memory of {wanted}, but was given {out.dtype} {out.shape}")
         done = 0
         for part, first, number in self._pieces(start, count):
-            np.copyto(out[done : done + number], self._plain(part)[first : first + number])
+            self._read_part(part, first, out[done : done + number])
             done += number
 
     def view(self, start: int, count: int) -> NDArray[Any]:
@@ -169,6 +170,16 @@ class StoredClip:
                 raise self._broken(index)
             self._parts[index] = part
         return part
+
+    def _read_part(self, part: Part, first: int, out: NDArray[Any]) -> None:
+        if self._reader.kind is not ShardKind.COMPACT:
+            np.copyto(out, self._plain(part)[first : first + len(out)])
+            return
+        try:
+            decode_window(part.frames, part.ends, self._reader.header.codec["gop"], first, out)
+        except ValueError as error:
+            message = f"{self._reader.path}: {self.clip_id} is damaged: {error}"
+            raise DataError(message, reason="bad_shard", path=str(self._reader.path), hint=HINT) from error
 
     def _plain(self, part: Part) -> NDArray[Any]:
         return np.frombuffer(part.frames, dtype=self.dtype).reshape(part.num_frames, *self.frame_shape)

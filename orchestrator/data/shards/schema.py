@@ -132,8 +132,9 @@ class Part(NamedTuple):
         if batch.num_rows != 1:
             raise ValueError(f"a record batch has {batch.num_rows} rows instead of one")
         columns = [batch.column(place) for place in range(len(_FIELDS))]
-        values = [column[0].as_py() for column in columns[:-3]]
-        return cls(*values, columns[-3].values.to_numpy(), _content(columns[-2]), _content(columns[-1]))
+        values = {name: column[0].as_py() for name, column in zip(cls._fields[:-3], columns, strict=False)}
+        ends, frames, mel = columns[-3].values.to_numpy(), _content(columns[-2]), _content(columns[-1])
+        return cls(**values, ends=ends, frames=frames, mel=mel)
 
 
 def _binary_column(content: Any) -> pa.Array:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestrator.config.media import N_MELS
+from orchestrator.data.shards.h264 import SETTINGS, PictureEncoder
 from orchestrator.data.shards.reader import ShardReader
 from orchestrator.data.shards.schema import PART_BYTES, PART_FRAMES, Header, Part, ShardKind
 from orchestrator.errors import DataError
@@ -35,7 +36,8 @@ class ShardWriter:
     """
 
     def __init__(self, file: BinaryIO, kind: ShardKind, preparation: str) -> None:
-        self.header = Header(ShardKind(kind), preparation)
+        kind = ShardKind(kind)
+        self.header = Header(kind, preparation, SETTINGS if kind is ShardKind.COMPACT else {})
         self.rows = 0
         """Rows written so far: where the next clip starts."""
         self._schema = self.header.schema()
@@ -79,6 +81,8 @@ class ShardWriter:
 
     def part_store(self) -> _PartStore:
         """Where the frames of one clip are gathered until a part is full."""
+        if self.header.kind is ShardKind.COMPACT:
+            return _PackedParts()
         return _PlainParts(self.header.kind.dtype, self._memory)
 
     def write_part(self, part: Part) -> None:
@@ -99,9 +103,10 @@ class ClipWriter:
         """The clip's first row in the shard."""
         self.num_frames = 0
         """Frames taken so far."""
+        self.frame_shape: tuple[int, ...] = ()
+        """(C, H, W), as soon as a frame was taken."""
         self._shard = shard
         self._store = shard.part_store()
-        self._shape: tuple[int, ...] = ()
         self._mel: NDArray[np.float32] | None = None
         self._part_frames = 0
 
@@ -147,19 +152,21 @@ class ClipWriter:
         if not pixels or chunk.dtype.kind != expected or 0 in chunk.shape[1:]:
             wanted = "floating (n, C, H, W)" if expected == "f" else "uint8 (n, 3, H, W)"
             raise self._bad(f"frames {chunk.dtype} {chunk.shape} instead of {wanted}")
-        if not self._shape:
-            self._shape = chunk.shape[1:]
-            frame_bytes = int(np.prod(self._shape)) * self._shard.header.kind.dtype.itemsize
+        if not self.frame_shape:
+            self.frame_shape = chunk.shape[1:]
+            frame_bytes = int(np.prod(self.frame_shape)) * self._shard.header.kind.dtype.itemsize
             self._part_frames = max(min(PART_FRAMES, PART_BYTES // frame_bytes), 1)
-        if chunk.shape[1:] != self._shape:
-            raise self._bad(f"frames of shape {chunk.shape[1:]} after frames of shape {self._shape}")
+        if chunk.shape[1:] != self.frame_shape:
+            raise self._bad(f"frames of shape {chunk.shape[1:]} after frames of shape {self.frame_shape}")
 
     def _flush(self, mel: NDArray[np.float32] | None) -> None:
         count = self._store.count
         content, ends = self._store.take()
         columns = 0 if mel is None else mel.shape[1]
         sound = np.zeros(0, dtype="<f4") if mel is None else mel
-        self._shard.write_part(Part(self.clip_id, self.rows, count, *self._shape, columns, ends, content, sound))
+        size = dict(zip(("channels", "height", "width"), self.frame_shape, strict=True))
+        part = Part(self.clip_id, self.rows, count, **size, mel_columns=columns, ends=ends, frames=content, mel=sound)
+        self._shard.write_part(part)
 
     def _bad(self, found: str) -> DataError:
         return DataError(f"{self.clip_id}: a clip was given {found}", reason="bad_clip", path=self.clip_id)
@@ -202,6 +209,28 @@ class _PlainParts:
             self._memory.clear()
             self._memory[size] = np.empty(size, dtype=np.uint8)
         return self._memory[size]
+
+
+class _PackedParts:
+    """Frames as H.264; every part has an encoder of its own, so that it can be read alone."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._encoder: PictureEncoder | None = None
+        self._packets: list[bytes] = []
+
+    def add(self, frames: NDArray[Any], part_frames: int) -> None:
+        if self._encoder is None:
+            self._encoder = PictureEncoder(*frames.shape[2:])
+        self._packets += self._encoder.encode(frames)
+        self.count += len(frames)
+
+    def take(self) -> tuple[Any, NDArray[np.int32]]:
+        packets = self._packets + (self._encoder.finish() if self._encoder else [])
+        if len(packets) != self.count:
+            raise RuntimeError(f"the encoder gave {len(packets)} packets for {self.count} frames")
+        self.count, self._encoder, self._packets = 0, None, []
+        return b"".join(packets), np.cumsum([len(packet) for packet in packets], dtype=np.int32)
 
 
 def _say(header: Header) -> str:
