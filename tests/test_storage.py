@@ -269,6 +269,24 @@ def test_an_upload_that_breaks_off_is_nothing(tmp_path: Path, fails: str) -> Non
     assert folder.read("sub/b") == b"12345678" * 4
 
 
+@pytest.mark.parametrize(("kind", "asked"), [("s3", 0), ("hdfs", 1)])
+def test_an_object_store_that_failed_is_not_asked_to_delete(kind: str, asked: int) -> None:
+    def fail() -> None:
+        raise OSError("timeout")
+
+    deleted: list[str] = []
+    stream = SimpleNamespace(write=len, close=fail)
+    filesystem = SimpleNamespace(
+        type_name=kind,
+        create_dir=lambda path, recursive: None,
+        open_output_stream=lambda path, compression: stream,
+        delete_file=deleted.append,
+    )
+    with pytest.raises(StorageError, match="timeout"):
+        put(RemoteFolder("x://host", Place(filesystem, "bucket", "x://host")), "a", b"1")
+    assert len(deleted) == asked  # there, a file under construction is seen while it is written
+
+
 def test_a_storage_that_does_not_move_onto_a_file(tmp_path: Path) -> None:
     folder, _ = failing(tmp_path / "remote", "move onto")
     put(folder, "a", b"new")

@@ -86,13 +86,14 @@ class RemoteFolder:
             if target.filesystem.type_name not in _OBJECT_STORES and self._at(above).path.strip("/"):
                 target.filesystem.create_dir(self._at(above).path, recursive=True)
             stream = partial.output_stream()
+        upload = _Upload(stream, target)
         try:
-            yield cast(BinaryIO, _Upload(stream, target))
+            yield cast(BinaryIO, upload)
+            upload.publish()
             with remote_errors(target):
-                stream.close()
                 _move(partial, target)
         except BaseException:
-            _give_up(stream, partial)
+            _give_up(upload, partial)
             raise
 
     @contextmanager
@@ -138,6 +139,8 @@ class _Upload(io.RawIOBase):
     """What a block writes to: the stream's errors become errors that name the place."""
 
     def __init__(self, stream: Any, place: Place) -> None:
+        self.failed = False
+        """Whether the storage has failed to take something."""
         self._stream = stream
         self._place = place
         self._written = 0
@@ -152,19 +155,36 @@ class _Upload(io.RawIOBase):
         if self._written > self._most:
             what = f"{self._place.name} gets larger than {self._most:,} bytes, which this storage cannot move"
             raise StorageError(what, path=self._place.name, hint="write smaller files, e.g. fewer clips to a shard")
-        with remote_errors(self._place):
+        with self._watched():
             self._stream.write(data)
         return size
 
     def tell(self) -> int:
         return self._written
 
+    def publish(self) -> None:
+        """Close the stream, with which the file appears."""
+        with self._watched():
+            self._stream.close()
 
-def _give_up(stream: Any, partial: Place) -> None:
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            with remote_errors(self._place):
+                yield
+        except Exception:
+            self.failed = True
+            raise
+
+
+def _give_up(upload: _Upload, partial: Place) -> None:
     """Leave nothing of an upload that failed; the error that is told is the first one."""
-    for step in (stream.close, lambda: _delete(partial)):
-        with contextlib.suppress(Exception):
-            step()
+    with contextlib.suppress(Exception):
+        upload.publish()
+    if upload.failed and partial.filesystem.type_name in _OBJECT_STORES:
+        return  # nothing has appeared, and a storage that does not answer is not asked for another minute
+    with contextlib.suppress(Exception):
+        _delete(partial)
 
 
 def _move(partial: Place, target: Place) -> None:
