@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from orchestrator.data.shards import ShardKind, ShardReader, ShardWriter
 from orchestrator.data.shards.h264 import GOP, PictureEncoder, decode_window, to_yuv
-from orchestrator.data.shards.raw import clip_rows, raw_size, write_raw
+from orchestrator.data.shards.raw import raw_size, write_raw
 from orchestrator.errors import DataError
 
 from .conftest import ClipArrays, write_shard
@@ -159,8 +159,8 @@ def test_a_raw_shard_is_made_of_a_compact_one(tmp_path: Path, monkeypatch: pytes
     with (tmp_path / "raw").open("wb") as file:
         write_raw(compact, file)
     raw = ShardReader(tmp_path / "raw")
-    assert (raw.kind, raw.preparation, list(clip_rows(raw))) == (ShardKind.RAW, "prep", [(0, 3), (3, 1)])
-    for row, rows in clip_rows(compact):
+    assert (raw.kind, raw.preparation, list(raw.clips())) == (ShardKind.RAW, "prep", [(0, 3), (3, 1)])
+    for row, rows in compact.clips():
         one, other = compact.clip(row, rows), raw.clip(row, rows)
         assert one.clip_id == other.clip_id and np.array_equal(one.mel, other.mel)
         assert np.array_equal(one.view(0, one.num_frames), other.view(0, other.num_frames))

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import BinaryIO
 
 from orchestrator.data.shards.reader import ShardReader
@@ -25,7 +24,7 @@ def write_raw(reader: ShardReader, file: BinaryIO) -> None:
         DataError: `bad_shard` for damage.
     """
     with ShardWriter(file, ShardKind.RAW, reader.preparation) as writer:
-        for row, rows in clip_rows(reader):
+        for row, rows in reader.clips():
             clip = reader.clip(row, rows)
             with writer.add_clip(clip.clip_id) as target:
                 for start in range(0, clip.num_frames, _AT_ONCE):
@@ -39,15 +38,6 @@ def write_raw(reader: ShardReader, file: BinaryIO) -> None:
 def raw_size(reader: ShardReader) -> int:
     """Bytes that the raw form takes at most."""
     return sum(_row_size(reader, row) for row in range(len(reader)))
-
-
-def clip_rows(reader: ShardReader) -> Iterator[tuple[int, int]]:
-    """(first row, number of rows) of every clip, in the order of the file."""
-    first = 0
-    for row in range(1, len(reader) + 1):
-        if row == len(reader) or reader.batch(row).column("part")[0].as_py() == 0:
-            yield first, row - first
-            first = row
 
 
 def _row_size(reader: ShardReader, row: int) -> int:

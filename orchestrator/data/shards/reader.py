@@ -58,6 +58,14 @@ class ShardReader:
         """Rows, of which a clip has one or more."""
         return int(self._file.num_record_batches)
 
+    def clips(self) -> Iterator[tuple[int, int]]:
+        """(first row, number of rows) of every clip, in order. Looks at every row."""
+        first = 0
+        for row in range(1, len(self) + 1):
+            if row == len(self) or self.batch(row).column("part")[0].as_py() == 0:
+                yield first, row - first
+                first = row
+
     def clip(self, row: int, rows: int = 1) -> StoredClip:
         """The clip in `rows` rows from `row` on.
 
