@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.data.cache import CACHE_VARIABLE, ShardCache, default_cache
 from orchestrator.data.shards import ShardKind, ShardReader, ShardWriter
-from orchestrator.data.shards.raw import clip_rows, raw_size, write_raw
+from orchestrator.data.shards.raw import raw_size, write_raw
 from orchestrator.errors import DataError, StorageError
 from orchestrator.storage import LocalFolder, RemoteFolder, open_folder
 
@@ -211,8 +211,8 @@ def test_a_compact_shard_becomes_raw_once(tmp_path: Path, remote: Counting) -> N
     cache = ShardCache(remote, tmp_path / "cache")
     raw = ShardReader(cache.path(NAME))
     assert (raw.kind, raw.preparation, len(raw)) == (ShardKind.RAW, "prep", len(compact))
-    assert list(clip_rows(raw)) == [(0, 1), (1, 2), (3, 1)]
-    for row, rows in clip_rows(raw):
+    assert list(raw.clips()) == [(0, 1), (1, 2), (3, 1)]
+    for row, rows in raw.clips():
         first, second = compact.clip(row, rows), raw.clip(row, rows)
         assert first.clip_id == second.clip_id and np.array_equal(first.mel, second.mel)
         assert np.array_equal(first.view(0, first.num_frames), second.view(0, first.num_frames))
