@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "videos" / "long.mp4"
         write_video(video, seconds)
-        found = {way: in_process(way, video, Path(folder) / way) for way in ("decode", "raw")}
+        found = {way: in_process(way, video, Path(folder) / way) for way in ("decode", "raw", "compact")}
     report(found, seconds)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from orchestrator.config.section import Section
-from orchestrator.data.shards import ShardKind
+from orchestrator.data.shards import ShardKind, h264
 
 FEATURE_VERSION = 2
 """Changes whenever the same video would give other frames, another mel or other bits of speech."""
@@ -65,6 +65,8 @@ class PreparationConfig(Section):
             fingerprint_of_encoder: the fingerprint of an encoder by its specification; needed with `latents`.
         """
         settings = {"features": FEATURE_VERSION, **self.model_dump(mode="json", exclude=set(LAYOUT_ONLY))}
+        if self.kind is ShardKind.COMPACT:
+            settings["codec"] = h264.SETTINGS
         if self.latents is not None and fingerprint_of_encoder is not None:
             settings["encoder"] = fingerprint_of_encoder(self.latents)
             del settings["latents"]  # the same encoder may lie elsewhere
