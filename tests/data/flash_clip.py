@@ -28,6 +28,8 @@ class FlashClip:
     """Length of the picture."""
     event_s: float = 1.0
     """When it flashes and clicks, after the first picture."""
+    click_after_s: float = 0.0
+    """By how much the click comes later than the flash, for a clip that is out of sync."""
     fps: float | Fraction = 25
     """Pictures per second."""
     times: tuple[float, ...] = ()
@@ -79,7 +81,7 @@ def write_flash_clip(path: Path, clip: FlashClip) -> Path:
         if video is not None:
             _mux_pictures(container, video, clip)
         for number, track in enumerate(tracks):
-            _mux_sound(container, track, clip, clip.event_s - 0.3 * number)
+            _mux_sound(container, track, clip, clip.event_s + clip.click_after_s - 0.3 * number)
     if clip.afterwards is not None:
         clip.afterwards(path)
     return path
