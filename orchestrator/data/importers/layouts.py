@@ -43,7 +43,7 @@ def open_clips(where: str | Path, layout: str = AUTO, speaker: str = AUTO) -> tu
         return root, find_clips(root, layout, speaker)
     head, _, name = text.rpartition("/")
     root = open_folder(head or ("/" if text.startswith("/") else "."))
-    return root, find_clips(root, kind if layout == AUTO else layout, speaker, list_name=name)
+    return root, find_clips(root, layout, speaker, list_name=name)
 
 
 def find_clips(root: Folder, layout: str = AUTO, speaker: str = AUTO, *, list_name: str = "") -> Listing:
@@ -53,7 +53,8 @@ def find_clips(root: Folder, layout: str = AUTO, speaker: str = AUTO, *, list_na
         root: the folder.
         layout: how the clips lie: one of `LAYOUTS`.
         speaker: how the speaker is told: `auto`, `folder`, `parent`, `file` or `regex:PATTERN`.
-        list_name: the table or list in the root, when it has another name than the usual one.
+        list_name: the table or list in the root that names the clips, whatever it is called. A data set's layout says
+            how the paths in a list lie.
 
     Raises:
         DataError: `bad_layout`, `bad_speaker_rule`; `bad_table`, `bad_list`; `missing` without such a folder, table
@@ -69,7 +70,7 @@ def find_clips(root: Folder, layout: str = AUTO, speaker: str = AUTO, *, list_na
     if kind == TABLE:
         return _table(root, name, speaker)
     if kind == FILESLIST:
-        return _fileslist(root, name, speaker)
+        return _fileslist(root, name, layout, speaker)
     listing = recognise([entry.name for entry in root.entries()], layout, speaker)
     if not listing.clips:
         raise _nothing(root, listing.layout)
@@ -77,18 +78,27 @@ def find_clips(root: Folder, layout: str = AUTO, speaker: str = AUTO, *, list_na
 
 
 def _list_in(root: Folder, layout: str, list_name: str) -> tuple[str, str]:
-    """The table or list that says what the clips are: (layout, name), or two empty texts when the files say it."""
+    """The table or list that says what the clips are: (its layout, its name), or empty texts when the files say it."""
+    if list_name:
+        kind = _KINDS.get(posixpath.splitext(list_name)[1].lower(), FILESLIST)
+        others = {FILESLIST, FOLDER, *(like.name for like in NAMED)} if kind == FILESLIST else {TABLE}
+        if layout not in (AUTO, *others):
+            raise DataError(f"layout {layout} does not fit {list_name}, which is a {kind}", reason="bad_layout")
+        return _found_in(root, (list_name,), kind, must=True)
     for kind, usual in _USUAL.items():
-        if layout not in (kind, AUTO):
-            continue
-        wanted = (list_name,) if list_name else usual
-        found = next((name for name in wanted if root.entry(name) is not None), None)
-        if found is not None:
-            return kind, found
-        if layout == kind:
-            message = f"there is no {' or '.join(wanted)} in {root.name}"
-            raise DataError(message, reason="missing", path=root.name, hint=f"layout {kind} reads the clips from it")
+        if layout in (kind, AUTO):
+            found = _found_in(root, usual, kind, must=layout == kind)
+            if found[0]:
+                return found
     return "", ""
+
+
+def _found_in(root: Folder, names: tuple[str, ...], kind: str, must: bool) -> tuple[str, str]:
+    found = next((name for name in names if root.entry(name) is not None), None)
+    if found is None and must:
+        message = f"there is no {' or '.join(names)} in {root.name}"
+        raise DataError(message, reason="missing", path=root.name, hint=f"layout {kind} reads the clips from it")
+    return (kind, found) if found is not None else ("", "")
 
 
 def _table(root: Folder, name: str, speaker: str) -> Listing:
@@ -101,10 +111,10 @@ def _table(root: Folder, name: str, speaker: str) -> Listing:
     return Listing(TABLE, tuple(clips), (taken, f"the speaker of a clip is {words}: {speakers}", *notes))
 
 
-def _fileslist(root: Folder, name: str, speaker: str) -> Listing:
+def _fileslist(root: Folder, name: str, layout: str, speaker: str) -> Listing:
     clips, notes = read_fileslist(root, name)
     names = {clip.source for clip in clips}
-    like, likeness = name_layout(clips, names, AUTO)
+    like, likeness = name_layout(clips, names, layout)
     told, who = tell_speakers(clips, names, like, speaker, FOLDER)
     taken = f"{counted(len(clips), 'clip')} from the list {name}"
     return Listing(FILESLIST, tuple(told), (taken, *likeness, *who, *notes))

@@ -133,6 +133,19 @@ def test_a_list_of_a_known_data_set_knows_its_speakers(tmp_path: Path) -> None:
     assert found(open_folder(tmp_path)) == {name: name.split("/")[3] for name in names}
 
 
+def test_a_layout_says_how_the_paths_of_a_list_lie(tmp_path: Path) -> None:
+    names = ["vox/id00012/abc/00001.mp4", "own/1.mp4", "own/2.mp4"]
+    fill(open_folder(tmp_path), names)
+    (tmp_path / "some.txt").write_text("\n".join(names))
+    assert [clip.speaker for clip in open_clips(tmp_path / "some.txt")[1].clips] == ["own", "own", "vox"]
+    clips = open_clips(tmp_path / "some.txt", "voxceleb2")[1].clips
+    assert [(clip.speaker, clip.reason) for clip in clips] == [("", "no_speaker"), ("", "no_speaker"), ("id00012", "")]
+    for name, layout in (("some.txt", "wav2lip"), ("some.txt", "table"), ("clips.csv", "hdtf")):
+        with pytest.raises(DataError, match=f"layout {layout} does not fit {name}") as caught:
+            open_clips(tmp_path / name, layout)
+        assert caught.value.reason == "bad_layout"
+
+
 def test_a_link_is_no_second_spelling(tmp_path: Path) -> None:
     fill(open_folder(tmp_path / "real"), ["a/1.mp4"])
     (tmp_path / "link").symlink_to(tmp_path / "real")
