@@ -193,9 +193,8 @@ def test_pixels_become_what_each_family_reads() -> None:
 
 
 def test_every_family_builds_and_says_whether_it_can_be_trained() -> None:
-    trainable = [Wav2LipSyncNetConfig(), V2, HUGE, PRELU, ABLATION, shipped("16_pixel")]
+    trainable = [Wav2LipSyncNetConfig(), V2, HUGE, PRELU, ABLATION, shipped("16_pixel"), shipped("16_latent")]
     others = {"MFCC": JoonsonSyncNetConfig(), "waveforms": FBANK, "DeepSpeech": DinetSyncNetConfig()}
-    others["latents"] = shipped("16_latent")
     assert [training_problem(config) for config in trainable] == [None] * len(trainable)
     assert all(what in (training_problem(config) or "") for what, config in others.items())
     everything = [*trainable, *others.values()]
