@@ -173,7 +173,8 @@ def _streams(container: InputContainer) -> tuple[VideoStream, AudioStream]:
     video = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
     if video is None:
         raise DataError("has no video stream", reason="no_video")
-    audio = next(iter(container.streams.audio), None)
+    sounds = container.streams.audio
+    audio = next((s for s in sounds if s.disposition & Disposition.default), next(iter(sounds), None))
     if audio is None:
         raise DataError("has no audio stream", reason="no_audio")
     video.codec_context.thread_count = 1  # clips are decoded in parallel, one per core

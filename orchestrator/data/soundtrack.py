@@ -1,8 +1,8 @@
 """The sound of a clip on one clock: decoded audio frames in, one 16 kHz mono wave out, every part at its own time.
 
 Contract: the parts are placed by timestamp, so late starts and gaps become zeros instead of shifting what follows;
-the resampler is flushed at every part's end; channels are averaged, so that a stereo copy of a mono voice keeps its
-level.
+the resampler is flushed at every part's end; two channels are averaged, so that a stereo copy of a mono voice keeps
+its level, and more are mixed by their roles.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class _Part:
         self.start = start
         self._kind = _kind_of(frame)
         self.end = start
-        self._resampler = AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE)
+        # Of surround sound the mean would drown the centre, which has the voice: there FFmpeg's own mix is taken.
+        layout = frame.layout if len(frame.layout.channels) <= 2 else "mono"
+        self._resampler = AudioResampler(format="fltp", layout=layout, rate=SAMPLE_RATE)
         self._chunks: list[NDArray[np.float32]] = []
 
     def continues_with(self, frame: AudioFrame, time: Fraction | None) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from orchestrator.data.decode import DecodedClip, decode_clip
 from orchestrator.errors import DataError
@@ -136,3 +138,48 @@ def test_a_clip_that_is_too_long_stops_early(tmp_path: Path, write_clip: Writer)
     path = write_clip(tmp_path / "jump.mkv", seconds=1.0, frame_times=[*(k / 25 for k in range(25)), 86_400.0])
     with pytest.raises(DataError, match="more than 100 frames"):
         decode_clip(path, 32, max_frames=100)
+
+
+def test_the_centre_of_surround_sound_is_not_drowned(tmp_path: Path) -> None:
+    path = tmp_path / "surround.mkv"
+    voice = np.random.default_rng(0).uniform(-0.3, 0.3, 16_000).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width = video.height = 64
+        audio = container.add_stream("flac", rate=16_000, layout="5.1")
+        for t in range(25):
+            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), dtype=np.uint8), format="rgb24")
+            picture.pts, picture.time_base = t, Fraction(1, 25)
+            container.mux(video.encode(picture))
+        container.mux(video.encode())
+        sound = np.zeros((6, 16_000), dtype=np.int16)
+        sound[2] = voice * 32_767  # front left, front right, centre, ...
+        for first in range(0, 16_000, 1000):
+            interleaved = np.ascontiguousarray(sound[:, first : first + 1000].T.reshape(1, -1))
+            frame = av.AudioFrame.from_ndarray(interleaved, format="s16", layout="5.1")
+            frame.sample_rate, frame.pts, frame.time_base = 16_000, first, Fraction(1, 16_000)
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode())
+    loss_db = 20 * np.log10(voice.std() / decode_clip(path, 16).wave.std())
+    assert loss_db < 12  # the mean of six channels would lose 15.6
+
+
+def test_the_soundtrack_that_is_marked_as_the_default_is_heard(tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width = video.height = 64
+        tracks = [container.add_stream("flac", rate=16_000, layout="mono") for _ in range(2)]
+        tracks[0].disposition, tracks[1].disposition = Disposition.comment, Disposition.default
+        for t in range(25):
+            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), dtype=np.uint8), format="rgb24")
+            picture.pts, picture.time_base = t, Fraction(1, 25)
+            container.mux(video.encode(picture))
+        container.mux(video.encode())
+        for track, level in zip(tracks, (0, 9000), strict=True):
+            sound = np.full((1, 16_000), level, dtype=np.int16)
+            frame = av.AudioFrame.from_ndarray(sound, format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16_000, 0, Fraction(1, 16_000)
+            container.mux(track.encode(frame))
+            container.mux(track.encode())
+    assert decode_clip(path, 16).wave.mean() > 0.2
