@@ -14,13 +14,8 @@ from pathlib import Path
 
 from orchestrator.data.align.config import AlignConfig
 from orchestrator.data.align.extra import check_extra
-from orchestrator.data.align.records import (
-    RECORD_FOLDER,
-    TABLE_NAME,
-    ClipRow,
-    current_record,
-    write_table,
-)
+from orchestrator.data.align.folders import clear_leftovers
+from orchestrator.data.align.records import RECORD_FOLDER, TABLE_NAME, ClipRow, current_record, write_table
 from orchestrator.data.align.unit import AlignResult, AlignUnit, align_unit
 from orchestrator.data.importers import Listing, SourceClip, find_clips
 from orchestrator.data.records import claim_folder
@@ -96,6 +91,8 @@ def align_finish(root: str | Path, out: str | Path, config: AlignConfig) -> Alig
         pending += record is None
         rows += record.rows if record is not None else ()
     write_table(target, rows)
+    if not pending and target.local_path is not None:
+        clear_leftovers(target.local_path)
     return _summary(posixpath.join(target.name, TABLE_NAME), rows, pending, listing.notes)
 
 

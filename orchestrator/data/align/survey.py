@@ -7,6 +7,8 @@ Memory holds a dozen reduced pictures, 100 bytes per frame, and the sound (64 kB
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import av
@@ -26,6 +28,8 @@ _LONGEST_SIDE = 960
 """Pixels of the copies that are searched; the last network sees faces at 48 pixels anyway."""
 _FACE_SIDE = 48
 """Pixels that the smallest good face should have in the copies."""
+_NOTHING = [0.0, 0.0, *[float("nan")] * 10]
+"""Score, size and landmarks where there is no face."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,13 @@ class _SurveySink:
     def __init__(self, model: FaceModel, config: AlignConfig) -> None:
         self._model, self._config = model, config
         self._size: tuple[int, int] | None = None
-        self._scale = 1.0
+        self._scale, self._factors = 1.0, np.ones(2, np.float32)
         self._splitter = ShotSplitter(config.cut_ratio, config.cut_change)
         self._tracker: ShotTracker
         self._times: list[int] = []
         self._shots: list[int] = []
-        self._sightings: list[Sighting] = []
+        # Plain numbers in one block: a small array per frame would pin the memory that pictures leave free.
+        self._numbers = array("f")
 
     def add(self, frame: av.VideoFrame, times: int) -> None:
         """Look at a source frame once, however often it is shown."""
@@ -88,33 +93,35 @@ class _SurveySink:
         """Everything, once the video is over."""
         for image, begins in self._splitter.finish():
             self._track(image, begins)
-        self._sightings += self._tracker.end_shot()
+        self._note(self._tracker.end_shot())
         width, height = self._size or (0, 0)
-        # Per axis, because the copies' sides are rounded to whole pixels.
-        small = _reduced(width, height, self._scale)
-        factors = np.array([width / small[0], height / small[1]], np.float32)
-        faces = [sighting.face.scaled(factors) for sighting in self._sightings]
-        nothing = np.full((5, 2), np.nan, np.float32)
-        counts = [sighting.count for sighting in self._sightings]
-        scores = [face.scores[0] if len(face) else 0 for face in faces]
-        sizes = [face.sizes()[0] if len(face) else 0 for face in faces]
-        points = [face.points[0] if len(face) else nothing for face in faces]
+        numbers_TK = np.repeat(np.array(self._numbers, np.float32).reshape(-1, 1 + len(_NOTHING)), self._times, axis=0)
         return Survey(
             width=width,
             height=height,
             shot_T=np.repeat(np.array(self._shots, np.int32), self._times),
-            count_T=np.repeat(np.array(counts, np.int32), self._times),
-            score_T=np.repeat(np.array(scores, np.float32), self._times),
-            size_T=np.repeat(np.array(sizes, np.float32), self._times),
-            points_T52=np.repeat(np.stack(points), self._times, axis=0),
+            count_T=numbers_TK[:, 0].astype(np.int32),
+            score_T=numbers_TK[:, 1],
+            size_T=numbers_TK[:, 2],
+            points_T52=numbers_TK[:, 3:].reshape(-1, 5, 2),
             wave=wave,
         )
 
     def _track(self, image: NDArray[np.uint8], begins: bool) -> None:
         if begins and self._shots:
-            self._sightings += self._tracker.end_shot()
+            self._note(self._tracker.end_shot())
         self._shots.append(self._shots[-1] + begins if self._shots else 0)
-        self._sightings += self._tracker.push(image)
+        self._note(self._tracker.push(image))
+
+    def _note(self, sightings: Iterable[Sighting]) -> None:
+        """Keep what was seen as numbers: how many faces, then score, size and landmarks of the main one."""
+        for sighting in sightings:
+            face = sighting.face.scaled(self._factors)
+            self._numbers.append(sighting.count)
+            if len(face):
+                self._numbers.extend([face.scores[0], face.sizes()[0], *face.points[0].ravel()])
+            else:
+                self._numbers.extend(_NOTHING)
 
     def _check_size(self, frame: av.VideoFrame) -> None:
         turned = round(frame.rotation / 90) % 2
@@ -122,6 +129,9 @@ class _SurveySink:
         if self._size is None:
             self._size = size
             self._scale = min(_FACE_SIDE / self._config.min_face, _LONGEST_SIDE / max(size), 1)
+            # Back to the source, per axis, because the copies' sides are rounded to whole pixels.
+            small = _reduced(*size, self._scale)
+            self._factors = np.array([size[0] / small[0], size[1] / small[1]], np.float32)
             self._tracker = ShotTracker(self._model, self._config, self._scale)
         elif size != self._size:
             message = f"the picture size changes from {self._size[0]}x{self._size[1]} to {size[0]}x{size[1]}"

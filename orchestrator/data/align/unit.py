@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from orchestrator.config.media import FPS
 from orchestrator.data.align.cascade import face_model
 from orchestrator.data.align.config import AlignConfig
 from orchestrator.data.align.extra import check_extra, need
+from orchestrator.data.align.folders import made_folder, replace_folder
 from orchestrator.data.align.records import ClipRow, SourceRecord, current_record, key_of, write_record
 from orchestrator.data.align.render import Job, render
 from orchestrator.data.align.segments import OK, Piece, Views, cut, judge
@@ -28,7 +29,7 @@ from orchestrator.data.importers import SourceClip
 from orchestrator.data.sources import LocalClip, Sources
 from orchestrator.data.work import ClipDone, ClipStarted, Message
 from orchestrator.errors import DataError
-from orchestrator.storage import open_folder, sync_folder
+from orchestrator.storage import open_folder
 
 
 @dataclass(frozen=True)
@@ -113,18 +114,25 @@ def _aligned(unit: AlignUnit, sources: Sources) -> SourceRecord:
         if state is None:
             raise DataError("there is no such file", reason="missing")
         with sources.local(clip) as content:
-            blank = replace(blank, fingerprint=content.fingerprint(), size=state.size, mtime_ns=state.mtime_ns)
+            with _unreadable_is_missing():
+                blank = replace(blank, fingerprint=content.fingerprint(), size=state.size, mtime_ns=state.mtime_ns)
             if unit.given_up is not None:
                 raise DataError(unit.given_up[1], reason=unit.given_up[0])
             return replace(blank, rows=_clips(unit, content))
-    except (DataError, OSError) as error:
-        _replace_folder(Path(unit.out) / _place(clip), None)
-        reason = error.reason if isinstance(error, DataError) else "missing"
-        words = error.message if isinstance(error, DataError) else str(error)
-        row = _blank_row(clip, _place(clip))
+    except DataError as error:
+        replace_folder(Path(unit.out) / _place(clip), None)
         # Without the path, which the row names already and which differs between machines.
-        detail = words.rsplit(f"{clip.source}: ", 1)[-1]
-        return replace(blank, rows=(replace(row, status="rejected", reason=reason, detail=detail),))
+        detail = error.message.rsplit(f"{clip.source}: ", 1)[-1]
+        row = replace(_blank_row(clip, _place(clip)), status="rejected", reason=error.reason, detail=detail)
+        return replace(blank, rows=(row,))
+
+
+@contextmanager
+def _unreadable_is_missing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(str(error), reason="missing") from error
 
 
 def _clips(unit: AlignUnit, content: LocalClip) -> tuple[ClipRow, ...]:
@@ -133,9 +141,7 @@ def _clips(unit: AlignUnit, content: LocalClip) -> tuple[ClipRow, ...]:
     found = survey(content, face_model(), config)
     views = judge(found, config)
     pieces = cut(found, views, config)
-    final = Path(unit.out) / place
-    making = _fresh_folder(final)
-    try:
+    with made_folder(Path(unit.out) / place) as making:
         good = [number for number, piece in enumerate(pieces) if piece.reason == OK]
         jobs = [_job(making / _name(number), pieces[number], found, views, config) for number in good]
         sharp = dict(zip(good, render(content, jobs, found.wave, config) if jobs else [], strict=True))
@@ -145,9 +151,6 @@ def _clips(unit: AlignUnit, content: LocalClip) -> tuple[ClipRow, ...]:
             rows.append(_judged(row, sharp.get(number), config))
             if number in sharp and not rows[-1].ok:
                 (making / _name(number)).unlink()
-        _replace_folder(final, making if any(row.ok for row in rows) else None)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
     return tuple(rows)
 
 
@@ -214,19 +217,3 @@ def _safe(name: str) -> str:
 
 def _name(number: int) -> str:
     return f"{number:04d}.mp4"
-
-
-def _fresh_folder(final: Path) -> Path:
-    """A hidden, empty folder beside the final one; what a killed run left of it is cleared away."""
-    making = final.parent / f".{final.name}.tmp"
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
-    return making
-
-
-def _replace_folder(final: Path, made: Path | None) -> None:
-    """Put the made folder in the place of the final one, or just take that away."""
-    shutil.rmtree(final, ignore_errors=True)
-    if made is not None:
-        os.replace(made, final)
-        sync_folder(final.parent)

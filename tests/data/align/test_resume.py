@@ -15,9 +15,9 @@ import pytest
 
 from orchestrator.data.align.config import AlignConfig
 from orchestrator.data.align.run import align_finish, align_local, align_plan
-from orchestrator.data.align.unit import AlignUnit
+from orchestrator.data.align.unit import AlignUnit, align_unit
 from orchestrator.data.work import ClipDone, ClipStarted
-from orchestrator.errors import DataError, RunError
+from orchestrator.errors import DataError, RunError, StorageError
 
 from .face_video import Placement, Scene, still, write_face_video
 
@@ -109,6 +109,14 @@ def test_killed_in_the_middle_of_a_video(tmp_path: Path) -> None:
     assert summary.clips == 4
     align_local(raw, tmp_path / "uninterrupted", CONFIG)
     assert content(out) == content(tmp_path / "uninterrupted")
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_video(raw: Path, tmp_path: Path) -> None:
+    unit = align_plan(raw, tmp_path / "out", CONFIG)[0]
+    (tmp_path / "out/ann").write_text("a file where the speaker's folder must be")
+    with pytest.raises(StorageError, match="clips cannot be written to"):
+        align_unit(unit)
+    assert not list((tmp_path / "out/records").glob("[0-9a-f]*.json"))
 
 
 def test_a_unit_tells_what_becomes_of_its_video(raw: Path, tmp_path: Path) -> None:
