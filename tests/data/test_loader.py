@@ -173,18 +173,20 @@ def time_for_the_readers(batches: TrainLoader) -> None:
         future.result()
 
 
-def test_memory_waits_for_the_work_that_reads_it(corpus: Corpus) -> None:
+@pytest.mark.parametrize("threads", [0, 1])
+def test_memory_waits_for_the_work_that_reads_it(corpus: Corpus, threads: int) -> None:
     """The fence stands for a GPU's event: marked when the next step is asked for, awaited before memory is filled."""
-    marked, awaited = [], []
+    marked: list[int] = []
+    awaited: list[int] = []
 
     def fence() -> Callable[[], None]:
         marked.append(len(marked))
         return partial(awaited.append, marked[-1])
 
     stream = SampleStream(corpus.split("train").lengths, FRAMES, seed=3)
-    batches = TrainLoader(corpus, "train", stream, GLOBAL, 4, threads=0, fence=fence)
-    with batches:
+    with TrainLoader(corpus, "train", stream, GLOBAL, 4, threads=threads, prefetch=2, fence=fence) as batches:
         list(islice(batches, 4))
+        time_for_the_readers(batches)
     assert marked == [0, 1, 2]
     assert awaited == [0, 0, 1, 1, 2, 2]  # two micro-batches a step
 

@@ -80,14 +80,22 @@ def test_pictures_of_latents_are_not_augmented() -> None:
 
 def test_a_run_with_everything_on_goes_on_exactly(tiny_config: RunConfig, tmp_path: Path) -> None:
     config = apply_settings(tiny_config, EVERYTHING)
-    whole = run(config, tmp_path / "whole")
+    run(config, tmp_path / "whole")
     with pytest.raises(Stopped):
         run(config, tmp_path / "cut", stop_at=7)
     run(config, tmp_path / "cut")
     assert_same(final(tmp_path / "whole"), final(tmp_path / "cut"))
-    plain = run(apply_settings(tiny_config, {"data.min_speech": 0.3}), tmp_path / "plain")
-    assert plain.exact()[0] == whole.exact()[0]  # validation is neither augmented nor mixed
-    assert plain.exact()[12]["train/loss"] != whole.exact()[12]["train/loss"]
+
+
+def test_mixture_and_augmentation_change_training_and_never_validation(tiny_config: RunConfig, tmp_path: Path) -> None:
+    one_step = {"train.steps": 1, "train.log_every": 1, "optim.warmup_steps": 0, "data.min_speech": 0.3}
+    mixed = {name: value for name, value in EVERYTHING.items() if name != "data.augment"}
+    rows = [
+        run(apply_settings(tiny_config, {**settings, **one_step}), tmp_path / str(number)).exact()
+        for number, settings in enumerate(({}, mixed, EVERYTHING))
+    ]
+    assert rows[0][0] == rows[1][0] == rows[2][0]
+    assert len({row[1]["train/loss"] for row in rows}) == 3
 
 
 def test_plan_tells_the_mixture_and_what_is_left_out(tiny_config: RunConfig) -> None:
