@@ -10,7 +10,7 @@ see the same folder. What is read is checked against the manifest: the clip and 
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +26,8 @@ from orchestrator.errors import DataError
 from orchestrator.storage import Folder, open_folder
 
 SplitName = Literal["train", "val", "all"]
-_OPEN_SHARDS = 1024
-"""Shards kept mapped at once; the system limits mappings per process."""
+_OPEN_SHARDS = 16_384
+"""Shards kept mapped at once: opening one again costs more than a sample, and the system allows 65,530 mappings."""
 _KNOWN_CLIPS = 1024
 """Clips found and kept: a sample asks for its clip twice, for the picture and for the sound."""
 _HINT = "run `orchestrator prepare` again into this folder"
@@ -44,6 +44,7 @@ class Corpus:
         # A cache per corpus: lru_cache is safe to share between the loader's threads.
         self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._open_shard)
         self._clip = lru_cache(maxsize=_KNOWN_CLIPS)(self._find_clip)
+        self._split = lru_cache(maxsize=None)(partial(CorpusSplit, self))
 
     @classmethod
     def open(cls, where: str | Path, cache: str | Path | None = None) -> Corpus:
@@ -105,8 +106,8 @@ class Corpus:
         return [row for row in self.rows if row.ok and split in (row.split, "all")]
 
     def split(self, split: SplitName) -> CorpusSplit:
-        """The clips of a split, by index."""
-        return CorpusSplit(self, split)
+        """The clips of a split, by index; made once, because there can be a million of them."""
+        return self._split(split)
 
     def stored(self, clip: ManifestRow) -> StoredClip:
         """A clip in its shard.

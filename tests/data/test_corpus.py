@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config.media import mel_columns, mel_start
+from orchestrator.data.cache import CACHE_VARIABLE
 from orchestrator.data.corpus import Corpus, usable_frames
 from orchestrator.data.manifest import ManifestRow, read_manifest, write_manifest
 from orchestrator.data.shards import ShardKind
@@ -153,7 +154,8 @@ def test_a_shard_that_is_not_the_manifest_s_is_noticed(tmp_path: Path, changes: 
         Corpus.open(tmp_path).split("train").window(0, 0, 16)
 
 
-def test_a_clip_of_several_rows_is_one_clip(tmp_path: Path) -> None:
+def test_a_clip_of_several_rows_is_one_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.data.shards.writer.PART_FRAMES", 512)
     clip = invent_clips([1100])[0]
     assert write_shard(tmp_path / "shards" / "s.arrow", [clip]) == 3
     write_manifest(open_folder(tmp_path), [manifest_row(clip, 0, rows=3)])
@@ -201,3 +203,35 @@ def test_the_table_of_a_split_has_its_speakers_and_its_speech(tmp_path: Path) ->
 
 def test_a_corpus_without_speech_bits_says_so(tmp_path: Path) -> None:
     assert fill_corpus(tmp_path, [50]).split("all").table.speech is None
+
+
+def test_a_compact_corpus_reads_the_same_from_its_shards_and_from_the_node_s_cache(tmp_path: Path) -> None:
+    clips = invent_clips([40, 50], shape=(3, 32, 32))
+    write_shard(tmp_path / "corpus" / "shards" / "s.arrow", clips, ShardKind.COMPACT)
+    write_manifest(open_folder(tmp_path / "corpus"), [manifest_row(clip, row) for row, clip in enumerate(clips)])
+    compact = Corpus.open(tmp_path / "corpus")
+    cached = pickle.loads(pickle.dumps(Corpus.open(str(tmp_path / "corpus"), tmp_path / "node")))
+    assert (compact.kind, cached.kind) == (ShardKind.COMPACT, ShardKind.RAW)
+    assert cached.fingerprint == compact.fingerprint
+    for clip, start in ((0, 3), (1, 34)):
+        one, other = (corpus.split("all").window(clip, start, 16) for corpus in (compact, cached))
+        assert np.array_equal(one, other) and not np.array_equal(one, clips[clip].frames[start : start + 16])
+        assert np.array_equal(
+            cached.split("all").mel_window(clip, start, 16), clips[clip].mel[:, start * 16 // 5 :][:, :52]
+        )
+    assert list((tmp_path / "node").rglob("raw.arrow"))
+
+
+def test_a_corpus_in_object_storage_is_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "node"))
+    local = fill_corpus(tmp_path / "corpus", [40, 50])
+    place = f"memory://corpora/{tmp_path.name}"
+    remote = open_folder(place)
+    for entry in local.folder.entries():
+        with remote.writer(entry.name) as file:
+            file.write(local.folder.read(entry.name))
+    corpus = Corpus.open(place)
+    assert corpus.fingerprint == local.fingerprint
+    assert np.array_equal(corpus.split("all").window(1, 3, 16), local.split("all").window(1, 3, 16))
+    with pytest.raises(DataError, match="not a prepared corpus"):
+        Corpus.open(f"{place}/nowhere")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,12 @@ from orchestrator.data.shards import ShardKind, ShardReader, ShardWriter, schema
 from orchestrator.errors import DataError
 
 from .conftest import ClipArrays, invent_clips, write_shard
+
+
+@pytest.fixture(autouse=True)
+def parts_of_512(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests do not depend on how long a part usually is."""
+    monkeypatch.setattr("orchestrator.data.shards.writer.PART_FRAMES", 512)
 
 
 def copied(clip: ClipArrays, reader: ShardReader, row: int, rows: int) -> bool:
@@ -93,6 +101,22 @@ def test_a_long_clip_lies_in_parts_and_windows_cross_them(tmp_path: Path) -> Non
     out = np.zeros((700, 3, 4, 8), dtype=np.uint8)
     clip.read(490, 700, out)
     assert np.array_equal(out, long.frames[490:1190])
+
+
+def test_a_long_clip_is_written_in_the_memory_of_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.data.shards.writer.PART_FRAMES", 64)
+    chunk = np.zeros((16, 3, 64, 64), dtype=np.uint8)
+    with Path(os.devnull).open("wb") as file, ShardWriter(file, ShardKind.RAW, "prep") as shard:
+        tracemalloc.start()
+        try:
+            with shard.add_clip("a") as writer:
+                for _ in range(40):  # ten parts
+                    writer.frames(chunk)
+                writer.mel(np.zeros((80, 9), dtype=np.float32))
+            assert tracemalloc.get_traced_memory()[1] < 1.2 * 4 * chunk.nbytes
+        finally:
+            tracemalloc.stop()
+    assert writer.rows == 10
 
 
 def test_frames_too_big_for_512_in_memory_take_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
