@@ -25,6 +25,18 @@ from orchestrator.storage import Folder, open_folder
 
 
 @dataclass(frozen=True)
+class AlignPlan:
+    """What there is and what is left to do."""
+
+    listing: Listing
+    """The raw videos, and what the root was taken for."""
+    done: int
+    """Videos that are aligned as they stand."""
+    units: tuple[AlignUnit, ...]
+    """The videos that are left."""
+
+
+@dataclass(frozen=True)
 class AlignSummary:
     """The totals of an aligned folder."""
 
@@ -50,8 +62,8 @@ class AlignSummary:
     """What the folder of raw videos was taken for."""
 
 
-def align_plan(root: str | Path, out: str | Path, config: AlignConfig) -> list[AlignUnit]:
-    """The videos that are not aligned as they stand now.
+def align_plan(root: str | Path, out: str | Path, config: AlignConfig) -> AlignPlan:
+    """See which videos are not aligned as they stand now.
 
     Args:
         root: folder of raw videos, a path or URI; only read.
@@ -66,11 +78,10 @@ def align_plan(root: str | Path, out: str | Path, config: AlignConfig) -> list[A
     check_extra()
     source, target, listing = _opened(root, out, config)
     sources = Sources(source)
-    return [
-        AlignUnit(source.uri, target.uri, clip, config)
-        for clip in listing.clips
-        if clip.status == "ok" and current_record(clip, sources, target) is None
-    ]
+    good = [clip for clip in listing.clips if clip.status == "ok"]
+    left = [clip for clip in good if current_record(clip, sources, target) is None]
+    units = tuple(AlignUnit(source.uri, target.uri, clip, config) for clip in left)
+    return AlignPlan(listing, len(good) - len(left), units)
 
 
 def align_finish(root: str | Path, out: str | Path, config: AlignConfig) -> AlignSummary:
@@ -115,7 +126,7 @@ def align_local(
         RunError: as `align_plan`.
     """
     config = config or AlignConfig()
-    units = align_plan(root, out, config)
+    units = align_plan(root, out, config).units
     for done, unit in enumerate(units, 1):
         result = align_unit(unit)
         if on_progress is not None:

@@ -54,7 +54,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_running_again_repeats_nothing_and_gives_the_same_bytes(raw: Path, out: Path, tmp_path: Path) -> None:
     before, first = content(raw), content(out)
-    assert align_plan(raw, out, CONFIG) == []
+    assert align_plan(raw, out, CONFIG).units == ()
     align_local(raw, out, CONFIG)
     assert content(out) == first
     align_local(raw, tmp_path / "other", CONFIG)
@@ -66,7 +66,7 @@ def test_running_again_repeats_nothing_and_gives_the_same_bytes(raw: Path, out: 
 def test_only_what_changed_is_done_again(raw: Path, out: Path) -> None:
     write_face_video(raw / "ann/one.mp4", [Scene(14, (), 4)])
     os.utime(raw / "bob/one.mp4", (1, 1))  # another time, but the same content
-    assert [unit.sources for unit in align_plan(raw, out, CONFIG)] == [("ann/one.mp4",)]
+    assert [unit.sources for unit in align_plan(raw, out, CONFIG).units] == [("ann/one.mp4",)]
     assert align_finish(raw, out, CONFIG).pending == 1
     summary = align_local(raw, out, CONFIG)
     assert (summary.clips, summary.pending, summary.rejected) == (1, 0, {"no_face": 2})
@@ -78,7 +78,7 @@ def test_a_lost_clip_or_a_damaged_record_is_made_again(raw: Path, out: Path, vic
     first = content(out)
     path = next(path for path in sorted(out.rglob(victim)) if path.name != "preparation.json")
     path.unlink() if victim == "*.mp4" else path.write_text("[")
-    assert len(align_plan(raw, out, CONFIG)) == 1
+    assert len(align_plan(raw, out, CONFIG).units) == 1
     align_local(raw, out, CONFIG)
     assert content(out) == first
 
@@ -112,7 +112,7 @@ def test_killed_in_the_middle_of_a_video(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_is_no_fault_of_the_video(raw: Path, tmp_path: Path) -> None:
-    unit = align_plan(raw, tmp_path / "out", CONFIG)[0]
+    unit = align_plan(raw, tmp_path / "out", CONFIG).units[0]
     (tmp_path / "out/ann").write_text("a file where the speaker's folder must be")
     with pytest.raises(StorageError, match="clips cannot be written to"):
         align_unit(unit)
@@ -120,7 +120,7 @@ def test_a_disk_that_fails_is_no_fault_of_the_video(raw: Path, tmp_path: Path) -
 
 
 def test_a_unit_tells_what_becomes_of_its_video(raw: Path, tmp_path: Path) -> None:
-    first, second = align_plan(raw, tmp_path / "out", CONFIG)
+    first, second = align_plan(raw, tmp_path / "out", CONFIG).units
     assert list(first.run()) == [ClipStarted("ann/one.mp4"), ClipDone("ann/one.mp4", seconds=0.56)]
     assert list(first.run())[1] == ClipDone("ann/one.mp4", seconds=0.56, reused=True)
     assert list(second.without("bob/one.mp4", "crashes", "kills the process").run())[1] == ClipDone(
@@ -170,6 +170,6 @@ def test_importing_it_imports_none_of_the_optional_packages() -> None:
 def test_a_unit_is_small(raw: Path, tmp_path: Path) -> None:
     import pickle
 
-    unit = align_plan(raw, tmp_path / "out", CONFIG)[0]
+    unit = align_plan(raw, tmp_path / "out", CONFIG).units[0]
     packed = pickle.dumps(unit)
     assert len(packed) < 3000 and pickle.loads(packed) == unit and isinstance(unit, AlignUnit)

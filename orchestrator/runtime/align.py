@@ -1,0 +1,50 @@
+"""`align`: raw videos into aligned clips of one face each, as Ray tasks on any number of nodes.
+
+Every video is finished or absent, so that a run that was stopped goes on where it was; sources are only read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.data.align.config import AlignConfig
+from orchestrator.data.align.run import AlignSummary, align_finish, align_plan
+from orchestrator.runtime.stage import run_stage
+from orchestrator.runtime.units import TaskShape
+
+_PATIENCE_S = 12 * 3600
+"""Seconds after which a video counts as hanging: a long one takes a core as long as it plays, or longer."""
+
+
+def align(
+    root: str | Path,
+    out: str | Path,
+    config: AlignConfig | None = None,
+    *,
+    console: Console | None = None,
+    shape: TaskShape | None = None,
+) -> AlignSummary:
+    """Align every video below `root` into `out`; what is there already is not repeated.
+
+    Args:
+        root: the raw videos, or a list of them: a path that every node sees, or a URI of object storage; only read.
+        out: folder for the clips and their table: a path that every node sees.
+        config: how to cut, judge and align; the defaults fit LatentSync's template.
+        console: where progress is shown; none shows nothing.
+        shape: what a task asks of the cluster, e.g. a share of a GPU, which faces are then found on.
+
+    Raises:
+        OrchestratorError: the root has no video, `out` was made with other settings, the optional libraries are not
+            installed, or a storage fails.
+    """
+    console = console or Console(quiet=True)
+    config = config or AlignConfig()
+    plan = align_plan(root, out, config)
+    for note in plan.listing.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    if plan.done and plan.units:
+        console.print(f"{plan.done} videos are aligned already, {len(plan.units)} are left", highlight=False)
+    run_stage("align", plan.units, console, shape or TaskShape(clip_timeout_s=_PATIENCE_S))
+    return align_finish(root, out, config)
