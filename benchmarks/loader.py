@@ -16,6 +16,7 @@ import os
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -229,7 +230,8 @@ def reading_ahead(corpora: dict[str, Corpus], kind: str, count: int, seconds: fl
             with loader_of(corpora[way], count) as loader:
                 rates.append(rate(loader.__next__, seconds) * BATCH)
         else:
-            batches = iter(DataLoader(Batches(corpora[way]), batch_size=None, num_workers=count))
+            with warnings.catch_warnings(action="ignore"):  # that there are more processes than cores
+                batches = iter(DataLoader(Batches(corpora[way]), batch_size=None, num_workers=count))
             rates.append(rate(batches.__next__, seconds) * BATCH)
             del batches
     return rates[0], rates[1]

@@ -64,7 +64,7 @@ class Corpus:
         if not any(row.ok for row in rows):
             message = f"{folder.name} has no usable clip among its {len(rows)}"
             raise DataError(message, reason="no_clips", path=folder.name, hint="see the reasons in its manifest")
-        return cls(folder, rows, None if cache is None else Path(cache))
+        return cls(folder, rows, None if cache is None else Path(cache).expanduser().absolute())
 
     @property
     def name(self) -> str:
@@ -83,12 +83,12 @@ class Corpus:
     @property
     def preparation(self) -> str:
         """Fingerprint of the preparation settings, one for the whole folder."""
-        return self.clips("all")[0].preparation
+        return self._first.preparation
 
     @cached_property
     def kind(self) -> ShardKind:
         """How the frames are stored where they are read."""
-        return self._shard(self.clips("all")[0].shard).kind
+        return self._shard(self._first.shard).kind
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -98,8 +98,7 @@ class Corpus:
     @cached_property
     def frame_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every stored frame."""
-        first = self.clips("all")[0]
-        return first.channels, first.height, first.width
+        return self._first.channels, self._first.height, self._first.width
 
     def clips(self, split: SplitName = "all") -> list[ManifestRow]:
         """The usable clips of a split, in the order of `clip_id`."""
@@ -128,6 +127,10 @@ class Corpus:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Corpus.open, (self.folder.uri, self._cache)
+
+    @cached_property
+    def _first(self) -> ManifestRow:
+        return next(row for row in self.rows if row.ok)
 
     def _find_clip(self, shard: str, row: int, rows: int) -> StoredClip:
         return self._shard(shard).clip(row, rows)
