@@ -82,23 +82,34 @@ def draw(scene: Scene, frame: int) -> NDArray[np.uint8]:
 
 
 def write_face_video(
-    path: Path, scenes: Sequence[Scene], *, clicks: Sequence[int] = (), rate: int = 16_000, seed: int = 0
+    path: Path,
+    scenes: Sequence[Scene],
+    *,
+    clicks: Sequence[int] = (),
+    rate: int = 16_000,
+    seed: int = 0,
+    ticks: int = 1,
+    turns: int = 0,
 ) -> Path:
-    """Write scenes one after the other, with noise as sound and a click in the middle of some frames."""
+    """Write scenes one after the other, with noise as sound and a click in the middle of some frames.
+
+    Every picture is shown for `ticks` of 1/25 s, and is stored turned by `turns` quarters against the clock.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    total = sum(scene.frames for scene in scenes)
+    total = sum(scene.frames for scene in scenes) * ticks
     wave = np.random.default_rng(seed).normal(0, 0.005, total * rate // 25).astype(np.float32)
     for frame in clicks:
         middle = round((frame + 0.5) * rate / 25)
         wave[middle - rate // 1000 : middle + rate // 1000] = 0.9
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25, options={"crf": "14", "preset": "ultrafast"})
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video = container.add_stream("libx264", rate=Fraction(25, ticks), options={"crf": "14", "preset": "ultrafast"})
+        video.width, video.height = (HEIGHT, WIDTH) if turns % 2 else (WIDTH, HEIGHT)
+        video.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=rate, layout="mono", bit_rate=96_000)
         pictures = (draw(scene, frame) for scene in scenes for frame in range(scene.frames))
         for number, picture in enumerate(pictures):
-            shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            shown.pts, shown.time_base = number, Fraction(1, 25)
+            shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture, turns)), format="rgb24")
+            shown.pts, shown.time_base = number, Fraction(ticks, 25)
             container.mux(video.encode(shown))
         container.mux(video.encode())
         for first in range(0, len(wave), 1024):

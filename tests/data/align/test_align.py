@@ -16,6 +16,7 @@ from orchestrator.data.importers import find_clips
 from orchestrator.data.prepare import PreparationConfig, prepare_local
 from orchestrator.storage import open_folder
 
+from ..test_decode import turn_by
 from .face_video import Placement, Scene, read_frames, registered, still, write_face_video
 
 CONFIG = AlignConfig(min_seconds=0.8, max_seconds=4)
@@ -152,6 +153,22 @@ def test_the_largest_face_is_followed_if_asked(tmp_path: Path) -> None:
     align_local(tmp_path / "raw", tmp_path / "out", CONFIG.model_copy(update={"faces": "largest"}))
     (row,) = pq.read_table(tmp_path / "out/clips.parquet").to_pylist()
     assert row["status"] == "ok" and row["face_px"] == pytest.approx(0.55 * 178, rel=0.12)
+
+
+def test_pictures_that_are_stored_on_their_side_or_shown_twice(tmp_path: Path) -> None:
+    def drifting(frame: int) -> Placement:
+        return Placement(220 + 2 * frame)
+
+    turned = write_face_video(tmp_path / "raw/turned.mp4", [Scene(20, (drifting,))], turns=1)
+    turn_by(turned, 90)
+    write_face_video(tmp_path / "raw/slow.mp4", [Scene(11, (drifting,), 1), Scene(12, (drifting,), 2)], ticks=2)
+    align_local(tmp_path / "raw", tmp_path / "out", CONFIG)
+    rows = pq.read_table(tmp_path / "out/clips.parquet").to_pylist()
+    found = [(row["origin"], row["status"], round(row["start_s"] * 25), round(row["end_s"] * 25)) for row in rows]
+    assert found == [("slow.mp4", "ok", 0, 22), ("slow.mp4", "ok", 22, 46), ("turned.mp4", "ok", 0, 20)]
+    for row in rows:
+        frames = read_frames(tmp_path / "out" / row["source"])
+        assert np.abs(registered(frames[len(frames) // 2]) - TEMPLATE).max() < 6
 
 
 def test_sound_and_picture_stay_together_to_the_sample(tmp_path: Path) -> None:

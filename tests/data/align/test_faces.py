@@ -42,6 +42,12 @@ def test_the_largest_comes_first(model: FaceModel) -> None:
     assert len(faces) == 2 and faces.boxes[0, 0] > 200 > faces.boxes[1, 0]
 
 
+@pytest.mark.parametrize(("scale", "count"), [(0.25, 1), (0.4, 2)])
+def test_small_faces_behind_do_not_count(model: FaceModel, scale: float, count: int) -> None:
+    picture = draw(Scene(1, (still(x=170, scale=0.6), still(x=420, y=120, scale=scale))), 0)
+    assert [seen.count for seen in track(model, [picture] * 3)] == [count] * 3
+
+
 @pytest.mark.parametrize("shape", [(360, 480), (20, 20), (5, 300), (13, 1)])
 def test_no_face_in_noise_or_in_nothing(model: FaceModel, shape: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
