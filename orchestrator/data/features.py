@@ -25,7 +25,7 @@ _FLOOR = 1e-5
 _REFERENCE_DB = 20.0
 _RANGE_DB = 100.0
 _LIMIT = 4.0
-_BLOCK = 4096
+_BLOCK = 1024
 """Columns computed at once: the spectra of a long clip in double would fill the memory."""
 
 

@@ -55,10 +55,12 @@ class Soundtrack:
         self._parts[-1].flush()
         wave = np.zeros(length, dtype=np.float32)
         for part in self._parts:
-            samples, offset = part.samples(), round((part.start - start) * SAMPLE_RATE)
-            first, last = max(offset, 0), min(offset + len(samples), length)
-            if first < last:
-                wave[first:last] = samples[first - offset : last - offset]
+            offset = round((part.start - start) * SAMPLE_RATE)
+            for chunk in part.chunks:  # one by one: all of them in one piece would be the wave once more
+                first, last = max(offset, 0), min(offset + len(chunk), length)
+                if first < last:
+                    wave[first:last] = chunk[first - offset : last - offset]
+                offset += len(chunk)
         return wave
 
 
@@ -72,7 +74,8 @@ class _Part:
         # Of surround sound the mean would drown the centre, which has the voice: there FFmpeg's own mix is taken.
         layout = frame.layout if len(frame.layout.channels) <= 2 else "mono"
         self._resampler = AudioResampler(format="fltp", layout=layout, rate=SAMPLE_RATE)
-        self._chunks: list[NDArray[np.float32]] = []
+        self.chunks: list[NDArray[np.float32]] = []
+        """What came out of the resampler."""
 
     def continues_with(self, frame: AudioFrame, time: Fraction | None) -> bool:
         """Whether the frame follows on from this part; one without a timestamp does."""
@@ -86,13 +89,10 @@ class _Part:
         """Take out the samples that the resampler still holds; without them the end would be lost."""
         self._collect(None)
 
-    def samples(self) -> NDArray[np.float32]:
-        return np.concatenate(self._chunks) if self._chunks else np.zeros(0, dtype=np.float32)
-
     def _collect(self, frame: AudioFrame | None) -> None:
         for resampled in self._resampler.resample(frame):
             if resampled is not None:  # without work to do, the resampler hands the flushing None through
-                self._chunks.append(resampled.to_ndarray().mean(axis=0, dtype=np.float32))
+                self.chunks.append(resampled.to_ndarray().mean(axis=0, dtype=np.float32))
 
 
 def _kind_of(frame: AudioFrame) -> tuple[str, str, int]:

@@ -17,6 +17,7 @@ from orchestrator.config.media import FPS, SAMPLE_RATE
 _BELOW_LOUD_DB = 23.0
 _LOUD_PERCENTILE = 95
 _REACH = 2  # frames
+_BLOCK = 1000  # frames
 
 
 def speech_frames(wave: NDArray[np.float32], floor: float) -> NDArray[np.bool_]:
@@ -26,10 +27,16 @@ def speech_frames(wave: NDArray[np.float32], floor: float) -> NDArray[np.bool_]:
         wave: `(T * 640,)` mono at 16 kHz in [-1, 1].
         floor: root mean square below which a frame is silent, however quiet the clip is.
     """
-    samples = SAMPLE_RATE // FPS
-    level = np.sqrt(np.square(wave.reshape(-1, samples), dtype=np.float64).mean(axis=1))
+    level = np.sqrt(frame_power(wave))
     threshold = max(floor, np.percentile(level, _LOUD_PERCENTILE) * 10 ** (-_BELOW_LOUD_DB / 20))
     return np.convolve(level >= threshold, np.ones(2 * _REACH + 1), mode="full")[_REACH:-_REACH] > 0
+
+
+def frame_power(wave: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The mean square of the sound of each frame `(T,)`; in blocks, because a long wave in double is large."""
+    frames = wave.reshape(-1, SAMPLE_RATE // FPS)
+    blocks = (frames[first : first + _BLOCK] for first in range(0, len(frames), _BLOCK))
+    return np.concatenate([np.square(block, dtype=np.float64).mean(axis=1) for block in blocks])
 
 
 def pack_bits(frames: NDArray[np.bool_]) -> bytes:

@@ -27,7 +27,7 @@ from orchestrator.data.preparation import PreparationConfig
 from orchestrator.data.records import PART_FOLDER, SHARD_FOLDER, Record, read_records, write_records
 from orchestrator.data.shards import ClipWriter, ShardReader, ShardWriter
 from orchestrator.data.sources import LocalClip, Sources
-from orchestrator.data.speech import pack_bits, speech_frames
+from orchestrator.data.speech import frame_power, pack_bits, speech_frames
 from orchestrator.data.work import ClipDone, ClipStarted, Message
 from orchestrator.errors import DataError
 from orchestrator.storage import Folder, open_folder
@@ -119,7 +119,7 @@ class PrepareUnit:
             writer.add_clip(row.clip_id) as target,
         ):
             wave, shape = self._decoded(content, target)
-            rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
+            rms = float(np.sqrt(frame_power(wave).mean()))
             self._judge(target.num_frames, rms)
             target.mel(log_mel(torch.from_numpy(wave)).numpy())
         speech = pack_bits(speech_frames(wave, self.config.min_rms))
@@ -180,7 +180,9 @@ class PrepareUnit:
                 row = record.row
                 if row.ok:
                     with out.local(row.shard) as path:
-                        row = replace(row, shard=shard, row=writer.copy_clip(ShardReader(path), row.row, row.rows))
+                        row = replace(
+                            row, shard=shard, row=writer.copy_clip(ShardReader(path, mapped=False), row.row, row.rows)
+                        )
                 placed.append(replace(record, row=row))
         return placed
 

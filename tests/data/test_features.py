@@ -83,6 +83,6 @@ def test_resize_to_the_same_size_changes_nothing() -> None:
 
 def test_a_long_wave_is_computed_in_blocks_without_a_seam() -> None:
     wave = torch.rand(16_000 * 60, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    whole, around = log_mel(wave), log_mel(wave[200 * 4000 : 200 * 4200])  # the first block ends at column 4096
+    whole, around = log_mel(wave), log_mel(wave[200 * 4000 : 200 * 4200])  # a block ends at column 4096
     assert whole.shape == (80, 4801)
     assert torch.equal(whole[:, 4010:4190], around[:, 10:190])

@@ -26,17 +26,19 @@ from orchestrator.errors import DataError
 class ShardReader:
     """A shard behind a memory map. Safe to share between threads.
 
+    Args:
+        path: the file.
+        mapped: whether to map it. Pages of a map count as memory of the process for as long as there is room, so who
+            reads a shard once from end to end in bounded memory goes without; the file then stays open.
+
     Raises:
         DataError: `missing`, `bad_shard` for a file that is not a whole shard, `shard_version` for another version.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, mapped: bool = True) -> None:
         self.path = Path(path)
         try:
-            # The buffer keeps the mapping alive without the file: thousands of open shards need no descriptors.
-            with pa.memory_map(str(path)) as source:
-                content = source.read_buffer()
-            self._file = pa.ipc.open_file(content)
+            self._file = pa.ipc.open_file(_mapped(path) if mapped else pa.OSFile(str(path)))
             self.header = Header.of(self._file.schema, str(path))
         except FileNotFoundError as error:
             raise DataError(f"there is no shard {path}", reason="missing", path=str(path), hint=HINT) from error
@@ -107,6 +109,12 @@ class ShardReader:
 
     def _bad(self, found: str, reason: str = "bad_shard") -> DataError:
         return DataError(f"{self.path} {found}", reason=reason, path=str(self.path), hint=HINT)
+
+
+def _mapped(path: str | Path) -> pa.Buffer:
+    """The whole file; the buffer keeps the mapping alive without it: thousands of open shards need no descriptors."""
+    with pa.memory_map(str(path)) as source:
+        return source.read_buffer()
 
 
 class StoredClip:

@@ -1,6 +1,6 @@
 """What a shard file holds: the contract between the writer, the reader and anybody with plain pyarrow (version 2).
 
-One record batch of one row is a *part*: up to 512 frames of one clip. A clip is consecutive parts, all but the last
+One record batch of one row is a *part*: up to 256 frames of one clip. A clip is consecutive parts, all but the last
 with as many frames as the first, and its mel stands in the last one. Columns: `clip_id` string; `part` from 0;
 `frames` large_binary; `num_frames`, `channels`, `height`, `width` of this part; `mel` large_binary, little-endian
 float32 `(80, mel_columns)`, empty but in the last part; `mel_columns`; `ends`, the end of every frame's packet within
@@ -24,9 +24,9 @@ from orchestrator.errors import DataError
 
 SHARD_VERSION = 2
 """Changes whenever the columns or their meaning change."""
-PART_FRAMES = 512
+PART_FRAMES = 256
 """Most frames in one part."""
-PART_BYTES = 96 << 20
+PART_BYTES = 48 << 20
 """Most bytes of frames in one part, before compression: what a writer holds in memory."""
 HINT = "run `orchestrator prepare` into a new folder, or put the missing file back"
 _PREFIX = "syncnet."
