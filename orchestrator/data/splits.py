@@ -7,16 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 from typing import Literal
 
 Split = Literal["train", "val"]
-
-
-def speaker_of(source: str) -> str:
-    """The speaker of a clip: the first folder of its relative path, or its own stem when it lies in no folder."""
-    path = PurePosixPath(source)
-    return path.parts[0] if len(path.parts) > 1 else path.stem
 
 
 def split_speakers(speakers: Iterable[str], val_fraction: float) -> dict[str, Split]:

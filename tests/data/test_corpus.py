@@ -18,7 +18,7 @@ from orchestrator.data.cache import CACHE_VARIABLE
 from orchestrator.data.corpus import Corpus, usable_frames
 from orchestrator.data.manifest import ManifestRow, read_manifest, write_manifest
 from orchestrator.data.shards import ShardKind
-from orchestrator.data.splits import speaker_of, split_speakers
+from orchestrator.data.splits import split_speakers
 from orchestrator.errors import DataError
 from orchestrator.storage import open_folder
 
@@ -48,13 +48,6 @@ def test_a_folder_without_a_good_manifest_is_refused(tmp_path: Path) -> None:
     write_manifest(open_folder(tmp_path), [ManifestRow("a", "a.mp4", "", "rejected", "silent")])
     with pytest.raises(DataError, match="no usable clip among its 1"):
         Corpus.open(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("source", "speaker"), [("id1/x/1.mp4", "id1"), ("id1/1.mp4", "id1"), ("talk.mp4", "talk"), ("a.b.mp4", "a.b")]
-)
-def test_the_speaker_is_the_first_folder_or_the_file(source: str, speaker: str) -> None:
-    assert speaker_of(source) == speaker
 
 
 @given(st.sets(st.text(), min_size=2, max_size=40), st.floats(0, 0.99))
