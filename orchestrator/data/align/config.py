@@ -31,8 +31,8 @@ class AlignConfig(Section):
     max_seconds: float = Field(default=20, gt=0)
     """Longer segments are cut into equal pieces."""
     min_face: float = Field(default=64, ge=20)
-    """Pixels of the source that the smaller side of the face's box must have (about 1.3 times its height in eyes'
-    distances: 64 fills the 256 pixels of a clip enlarged about 3.5 times)."""
+    """Pixels of the source that the smaller side of the face's box must have; a face of 64 is enlarged about 3.4 times
+    in a clip of 256 pixels."""
     min_confidence: float = Field(default=0.9, ge=0, le=1)
     """Score of the face detector below which a frame does not count as showing a face."""
     max_turn: float = Field(default=0.4, gt=0)
