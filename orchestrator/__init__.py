@@ -29,19 +29,18 @@ from orchestrator.errors import (
 from orchestrator.numerics import use_avx2
 
 if TYPE_CHECKING:
-    from orchestrator.checkpoint import (
-        NormalizedCheckpoint,
-        diff,
-        export,
-        inspect,
-        list_states,
-        load_model,
-        normalize,
-        verify,
-    )
+    # where they are defined: `orchestrator.checkpoint.export` is the module to a type checker
+    from orchestrator.checkpoint.compare import diff
+    from orchestrator.checkpoint.export import export
+    from orchestrator.checkpoint.normalize import NormalizedCheckpoint, inspect, load_model, normalize
+    from orchestrator.checkpoint.store import list_states
+    from orchestrator.checkpoint.verify import verify
     from orchestrator.config import RunConfig, load_config
+    from orchestrator.data.align.config import AlignConfig
+    from orchestrator.data.corpus import Corpus
     from orchestrator.data.prepare import PreparationConfig
     from orchestrator.planning import plan
+    from orchestrator.runtime.align import align
     from orchestrator.runtime.prepare import prepare
     from orchestrator.runtime.sweep import sweep
     from orchestrator.runtime.train import train
@@ -52,8 +51,10 @@ use_avx2()
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignConfig",
     "CheckpointError",
     "ConfigError",
+    "Corpus",
     "DataError",
     "NormalizedCheckpoint",
     "OrchestratorError",
@@ -61,6 +62,7 @@ __all__ = [
     "RunConfig",
     "RunError",
     "TrackingError",
+    "align",
     "diff",
     "evaluate",
     "export",
@@ -77,9 +79,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AlignConfig": "orchestrator.data.align.config",
+    "Corpus": "orchestrator.data.corpus",
     "NormalizedCheckpoint": "orchestrator.checkpoint",
     "PreparationConfig": "orchestrator.data.prepare",
     "RunConfig": "orchestrator.config",
+    "align": "orchestrator.runtime.align",
     "diff": "orchestrator.checkpoint",
     "evaluate": "orchestrator.training.evaluation",
     "export": "orchestrator.checkpoint",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from orchestrator import __version__
@@ -91,6 +90,7 @@ app.command()(checkpoints.verify)
 app.command()(checkpoints.diff)
 
 
+app.command()(data.align)
 app.command()(data.prepare)
 app.add_typer(data.app, name="data")
 

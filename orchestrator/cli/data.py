@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,32 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 Gpus = Annotated[float, typer.Option("--gpus", min=0, help="GPUs, or a share of one, that each task takes.")]
 
 
+def align(
+    videos: Videos,
+    folder: Annotated[str, typer.Option("--out", help="Folder for the aligned clips, for `prepare`.")],
+    faces: Annotated[str, typer.Option(help="Several faces in a picture: reject, or follow the largest.")] = "reject",
+    layout: Layout = "auto",
+    speaker: Speaker = "auto",
+    settings: Settings = None,
+    gpus: Gpus = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Raw videos become clips of one aligned face each; run again, it does only what is missing."""
+    from orchestrator.data.align.config import AlignConfig
+    from orchestrator.runtime.align import align as run
+
+    config = _checked(AlignConfig, {"faces": faces, "layout": layout, "speaker": speaker}, settings)
+    told = run(videos, folder, config, console=Console(quiet=True) if as_json else out, gpus=gpus)
+    if as_json:
+        print_json(asdict(told))
+        return
+    facts = {"clips": told.clips, "hours": f"{told.hours:.2f}", "speakers": told.speakers, "table": told.table}
+    videos_told = f"{told.videos}, {told.videos_without_clip} of them without a good clip"
+    print_card(folder, {"videos": videos_told, **facts} | ({"not aligned yet": told.pending} if told.pending else {}))
+    _print_rejected(told.rejected, told.hours_rejected)
+    out.print(f"next: orchestrator prepare {folder} --out PREPARED", markup=False, soft_wrap=True)
+
+
 def prepare(
     videos: Videos,
     folder: Annotated[str, typer.Option("--out", help="Folder for shards and manifest; a path or a URI.")],
@@ -46,7 +73,6 @@ def prepare(
     """Videos become shards and a manifest; run again, it does only what is missing."""
     from orchestrator.data.preparation import PreparationConfig
     from orchestrator.runtime.prepare import prepare as run
-    from orchestrator.runtime.units import TaskShape
 
     options = {
         "resolution": resolution,
@@ -59,7 +85,7 @@ def prepare(
     }
     config = _checked(PreparationConfig, options, settings)
     console = Console(quiet=True) if as_json else out
-    summary = run(videos, folder, config, console=console, shape=TaskShape(gpus=gpus))
+    summary = run(videos, folder, config, console=console, gpus=gpus)
     if as_json:
         print_json(asdict(summary))
     else:
@@ -124,6 +150,16 @@ def _checked(schema: type, options: dict[str, Any], settings: list[str] | None) 
         raise ConfigError(describe_validation(error, schema), source="the options") from None
 
 
+def _print_rejected(counts: Mapping[str, int], hours: Mapping[str, float]) -> None:
+    """Reasons with how often, and how long where that is known, the most frequent first."""
+    if not counts:
+        return
+    table = Table("rejected", "pieces" if hours else "clips", *(["hours"] if hours else []), box=None)
+    for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
+        table.add_row(reason, str(count), *([f"{hours.get(reason, 0):.2f}"] if hours else []))
+    out.print(table)
+
+
 def _print_prepared(folder: str, told: Any) -> None:
     table = Table("split", "clips", "speakers", "hours", title=folder, title_justify="left", box=None)
     for split in ("train", "val"):
@@ -131,11 +167,7 @@ def _print_prepared(folder: str, told: Any) -> None:
         table.add_row(split, str(told.clips[split]), str(told.speakers[split]), hours)
     table.add_row("all", str(told.ok), str(sum(told.speakers.values())), f"{told.hours:.2f}", style="bold")
     out.print(table)
-    if told.rejected:
-        reasons = Table("rejected", "clips", box=None)
-        for reason, count in sorted(told.rejected.items(), key=lambda item: -item[1]):
-            reasons.add_row(reason, str(count))
-        out.print(reasons)
+    _print_rejected(told.rejected, {})
     facts = {"manifest": told.manifest}
     if told.pending:
         facts["not prepared yet"] = told.pending

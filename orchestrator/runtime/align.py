@@ -24,7 +24,7 @@ def align(
     config: AlignConfig | None = None,
     *,
     console: Console | None = None,
-    shape: TaskShape | None = None,
+    gpus: float = 0,
 ) -> AlignSummary:
     """Align every video below `root` into `out`; what is there already is not repeated.
 
@@ -33,7 +33,7 @@ def align(
         out: folder for the clips and their table: a path that every node sees.
         config: how to cut, judge and align; the defaults fit LatentSync's template.
         console: where progress is shown; none shows nothing.
-        shape: what a task asks of the cluster, e.g. a share of a GPU, which faces are then found on.
+        gpus: GPUs, or a share of one, that each task takes; faces are then found on it.
 
     Raises:
         OrchestratorError: the root has no video, `out` was made with other settings, the optional libraries are not
@@ -46,5 +46,5 @@ def align(
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     if plan.done and plan.units:
         console.print(f"{plan.done} videos are aligned already, {len(plan.units)} are left", highlight=False)
-    run_stage("align", plan.units, console, shape or TaskShape(clip_timeout_s=_PATIENCE_S))
+    run_stage("align", plan.units, console, TaskShape(gpus=gpus, clip_timeout_s=_PATIENCE_S))
     return align_finish(root, out, config)

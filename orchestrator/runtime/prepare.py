@@ -19,7 +19,7 @@ def prepare(
     config: PreparationConfig | None = None,
     *,
     console: Console | None = None,
-    shape: TaskShape | None = None,
+    gpus: float = 0,
 ) -> PrepareSummary:
     """Prepare every video below `root` into `out`; what is there already is not repeated.
 
@@ -28,7 +28,7 @@ def prepare(
         out: folder for shards and manifest: a path that every node sees, or a URI.
         config: how to prepare; the defaults fit LatentSync's nets.
         console: where progress is shown; none shows nothing.
-        shape: what a task asks of the cluster, e.g. a share of a GPU for latents.
+        gpus: GPUs, or a share of one, that each task takes; of use for latents only.
 
     Raises:
         OrchestratorError: the root has no video, `out` was prepared in another way, or a storage fails.
@@ -41,5 +41,5 @@ def prepare(
     if plan.done and plan.todo:
         text = f"{plan.done} clips are prepared already, {plan.todo} are left"
         console.print(text, highlight=False)
-    run_stage("prepare", plan.units, console, shape)
+    run_stage("prepare", plan.units, console, TaskShape(gpus=gpus))
     return finish(root, out, config)
