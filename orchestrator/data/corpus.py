@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from orchestrator.config.media import FPS, HOP, SAMPLE_RATE, mel_columns, mel_start
 from orchestrator.data.cache import ShardCache
+from orchestrator.data.claim import read_claim
 from orchestrator.data.clip_table import ClipTable
 from orchestrator.data.manifest import ManifestRow, read_manifest
+from orchestrator.data.preparation import FEATURE_VERSION
 from orchestrator.data.shards import ShardKind, ShardReader, StoredClip
 from orchestrator.errors import DataError
 from orchestrator.storage import Folder, open_folder
@@ -31,6 +33,7 @@ _OPEN_SHARDS = 16_384
 _KNOWN_CLIPS = 1024
 """Clips found and kept: a sample asks for its clip twice, for the picture and for the sound."""
 _HINT = "run `orchestrator prepare` again into this folder"
+_ANEW = "run `orchestrator prepare` into a new folder"
 
 
 class Corpus:
@@ -56,11 +59,13 @@ class Corpus:
                 reads shards where they are.
 
         Raises:
-            DataError: as `read_manifest`; `no_clips` when not one clip is usable.
+            DataError: as `read_manifest`; `no_clips` when not one clip is usable; `other_features` when a version that
+                computed other features prepared it, `other_preparation` when its files are of two preparations.
             StorageError: the storage fails.
         """
         folder = open_folder(where)
         rows = read_manifest(folder)
+        _check_preparation(folder, rows)
         if not any(row.ok for row in rows):
             message = f"{folder.name} has no usable clip among its {len(rows)}"
             raise DataError(message, reason="no_clips", path=folder.name, hint="see the reasons in its manifest")
@@ -137,6 +142,21 @@ class Corpus:
 
     def _open_shard(self, name: str) -> ShardReader:
         return ShardReader(self._shards.path(name))
+
+
+def _check_preparation(folder: Folder, rows: list[ManifestRow]) -> None:
+    """What trains and what is judged must have been prepared as this version prepares, and all of it alike."""
+    claim = read_claim(folder)
+    if claim is None:  # somebody else's shards and manifest: their fingerprints still have to agree
+        return
+    fingerprint, settings = claim
+    if settings.get("features") != FEATURE_VERSION:
+        found = f"has features of version {settings.get('features')}, but this version computes {FEATURE_VERSION}"
+        raise DataError(f"{folder.name} {found}", reason="other_features", path=folder.name, hint=_ANEW)
+    strangers = [row for row in rows if row.ok and row.preparation != fingerprint]
+    if strangers:
+        found = f"was prepared as {fingerprint}, but {strangers[0].clip_id} as {strangers[0].preparation}"
+        raise DataError(f"{folder.name} {found}", reason="other_preparation", path=folder.name, hint=_ANEW)
 
 
 class CorpusSplit:

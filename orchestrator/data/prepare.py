@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.config.media import FPS
+from orchestrator.data.claim import claim_folder
 from orchestrator.data.files import printable
 from orchestrator.data.importers import Listing, SourceClip, open_clips
 from orchestrator.data.manifest import MANIFEST_NAME, ManifestRow, write_manifest
 from orchestrator.data.preparation import PreparationConfig, fingerprint_of
-from orchestrator.data.records import PART_FOLDER, SHARD_FOLDER, claim_folder, current_records
+from orchestrator.data.records import PART_FOLDER, SHARD_FOLDER, current_records
 from orchestrator.data.sources import Sources
 from orchestrator.data.splits import split_speakers
 from orchestrator.data.unit import PrepareUnit

@@ -2,8 +2,8 @@
 
 File contract: `shards/<name>.json` lists a record for every clip of the unit, rejected ones included; where it stands,
 its shard is whole. `parts/<key>.json` is the record of a single finished clip whose unit is not finished yet, and
-`parts/<key>.arrow` a shard with that clip alone. `preparation.json` holds the settings and their fingerprint. A record
-that cannot be read counts as absent, so that its clip is simply prepared again.
+`parts/<key>.arrow` a shard with that clip alone. A record that cannot be read counts as absent, so that its clip is
+simply prepared again.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from orchestrator.data.claim import write_json
 from orchestrator.data.importers import SourceClip
 from orchestrator.data.manifest import ManifestRow
 from orchestrator.data.sources import Sources
-from orchestrator.errors import DataError, StorageError
+from orchestrator.errors import StorageError
 from orchestrator.storage import Folder
 
 SHARD_FOLDER = "shards"
 PART_FOLDER = "parts"
-PREPARATION_NAME = "preparation.json"
 _READERS = 16  # object storage answers slowly, but many at once
 
 
@@ -94,32 +94,3 @@ def current_records(sources: Sources, out: Folder, clips: Iterable[SourceClip]) 
                 found[clip.source] = record
                 break
     return found
-
-
-def claim_folder(out: Folder, fingerprint: str, settings: Mapping[str, Any]) -> None:
-    """Mark the output folder as prepared with these settings, or check that it already is.
-
-    Raises:
-        DataError: `other_settings` when it was prepared with others, `bad_preparation` when that cannot be told.
-    """
-    if out.entry(PREPARATION_NAME) is None:
-        write_json(out, PREPARATION_NAME, {"fingerprint": fingerprint, "settings": dict(settings)})
-        return
-    try:
-        stored = json.loads(out.read(PREPARATION_NAME))
-        same, old = stored["fingerprint"] == fingerprint, dict(stored["settings"])
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"{out.name}/{PREPARATION_NAME} cannot be read: {error}"
-        raise DataError(message, reason="bad_preparation", path=out.name, hint="prepare into another folder") from error
-    if not same:
-        new = {key: value for key, value in settings.items() if old.get(key) != value}
-        changed = [f"{key} is {old.get(key)} there, but {value} here" for key, value in new.items()]
-        message = f"{out.name} was prepared with other settings: {'; '.join(changed) or 'by another version'}"
-        hint = "use the same settings, or prepare into another folder"
-        raise DataError(message, reason="other_settings", path=out.name, hint=hint)
-
-
-def write_json(out: Folder, name: str, content: Any) -> None:
-    """Write plain values as JSON, as a whole. ASCII escapes also carry file names that are not valid Unicode."""
-    with out.writer(name) as file:
-        file.write(json.dumps(content, indent=1).encode("ascii"))

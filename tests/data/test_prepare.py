@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from orchestrator.data.corpus import Corpus
 from orchestrator.data.decode import decode_clip
 from orchestrator.data.features import log_mel
 from orchestrator.data.manifest import ManifestRow, read_manifest
@@ -267,3 +269,18 @@ def test_a_name_that_is_not_unicode_is_prepared(tmp_path: Path, videos: Path) ->
     (row,) = read_manifest(open_folder(tmp_path / "out"))
     assert (row.ok, row.source) == (True, "caf\\udce9.mp4")
     assert replace(row, split="train") == row
+
+
+def test_a_corpus_of_other_features_or_of_two_preparations_is_refused(small: tuple[Path, Path]) -> None:
+    _, out = small
+    Corpus.open(out)
+    path = out / "preparation.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "fingerprint": "0123"}))
+    with pytest.raises(DataError, match="was prepared as 0123, but anna") as caught:
+        Corpus.open(out)
+    assert caught.value.reason == "other_preparation"
+    path.write_text(json.dumps({**stored, "settings": {**stored["settings"], "features": 1}}))
+    with pytest.raises(DataError, match="has features of version 1, but this version computes") as caught:
+        Corpus.open(out)
+    assert caught.value.reason == "other_features"

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.data.claim import write_json
 from orchestrator.data.files import printable
 from orchestrator.data.importers import SourceClip
-from orchestrator.data.records import write_json
 from orchestrator.data.sources import Sources
 from orchestrator.errors import StorageError
 from orchestrator.storage import Folder

@@ -17,8 +17,8 @@ from orchestrator.data.align.extra import check_extra
 from orchestrator.data.align.folders import clear_leftovers
 from orchestrator.data.align.records import RECORD_FOLDER, TABLE_NAME, ClipRow, current_record, write_table
 from orchestrator.data.align.unit import AlignResult, AlignUnit, align_unit
+from orchestrator.data.claim import claim_folder
 from orchestrator.data.importers import Listing, SourceClip, find_clips
-from orchestrator.data.records import claim_folder
 from orchestrator.data.sources import Sources
 from orchestrator.errors import DataError
 from orchestrator.storage import Folder, open_folder
