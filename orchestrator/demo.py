@@ -22,7 +22,9 @@ from rich.table import Table
 
 from orchestrator.checkpoint import export, inspect, normalize
 from orchestrator.config import RunConfig, load_config
+from orchestrator.data.corpus import Corpus
 from orchestrator.data.prepare import PreparationConfig
+from orchestrator.data.show import contact_sheet
 from orchestrator.data.synthetic import make_corpus
 from orchestrator.runtime.prepare import prepare
 from orchestrator.runtime.sweep import SweepResult, sweep
@@ -62,6 +64,8 @@ def run_demo(folder: Path, console: Console, recipe: dict[str, Any] | None = Non
     with stage("prepare it: frames, mel, shards, manifest"):
         summary = prepare(videos, folder / "corpus", PreparationConfig(**recipe["prepare"]), console=console)
         console.print(f"  {summary.ok} clips, {summary.hours * 60:.1f} minutes, speakers {summary.speakers}")
+        sheet = contact_sheet(Corpus.open(folder / "corpus"), folder / "corpus.png")
+        console.print(f"  some samples: {sheet}", soft_wrap=True)
     base = {"model": recipe["model"], "data": {"path": str(folder / "corpus")}, "storage": str(folder / "runs")}
     with stage("train a little, then throw everything away but the weights"):
         weights_only = _weights_only(folder, load_config(base | recipe["pretrain"]), console)

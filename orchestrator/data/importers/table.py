@@ -25,6 +25,8 @@ from orchestrator.storage import Folder
 
 TABLE_NAMES = ("clips.parquet", "clips.csv", "clips.jsonl")
 REQUIRED = ("source", "speaker")
+_OF_ALIGN = frozenset({"start_s", "end_s", "face_px", "confidence", "turn", "outside", "sharpness", "bridged"})
+"""What aligning says of a clip besides; for people who read the table."""
 _LONGEST_OFFSET = 60.0  # seconds; more is a number in milliseconds or frames
 _ASIDE = "give layout folder (or another) to leave the table aside"
 
@@ -44,7 +46,7 @@ def read_table(root: Folder, table_name: str) -> tuple[list[SourceClip], list[st
     if absent:
         message = f"{name} has no column {' and no '.join(absent)}; it has {', '.join(columns) or 'none'}"
         raise DataError(message, reason="bad_table", path=name, hint=f"add it, or {_ASIDE}")
-    unknown = [column for column in columns if column not in _COLUMNS]
+    unknown = [column for column in columns if column not in _COLUMNS and column not in _OF_ALIGN]
     notes = [f"columns that mean nothing here were left aside: {', '.join(unknown)}"] if unknown else []
     return _clips(root, name, rows), notes
 
@@ -108,8 +110,14 @@ def _seconds(value: Any) -> float:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not abs(number) <= _LONGEST_OFFSET:  # this way round, because of NaN
-        raise ValueError(f"must be seconds between -{_LONGEST_OFFSET:g} and {_LONGEST_OFFSET:g}, but is {value!r}")
+    if not abs(number) <= _OF_ALIGN = frozenset({"start_s", "end_s", "face_px", "confidence", "turn", "outside", "sharpness", "bridged"})
+"""What aligning says of a clip besides; for people who read the table."""
+_LONGEST_OFFSET:  # this way round, because of NaN
+        raise ValueError(f"must be seconds between -{_OF_ALIGN = frozenset({"start_s", "end_s", "face_px", "confidence", "turn", "outside", "sharpness", "bridged"})
+"""What aligning says of a clip besides; for people who read the table."""
+_LONGEST_OFFSET:g} and {_OF_ALIGN = frozenset({"start_s", "end_s", "face_px", "confidence", "turn", "outside", "sharpness", "bridged"})
+"""What aligning says of a clip besides; for people who read the table."""
+_LONGEST_OFFSET:g}, but is {value!r}")
     return number
 
 
