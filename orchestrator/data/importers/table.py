@@ -110,14 +110,8 @@ def _seconds(value: Any) -> float:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not abs(number) <= _OF_ALIGN = frozenset({"start_s", "end_s", "face_px", "confidence", "turn", "outside", "sharpness", "bridged"})
-"""What aligning says of a clip besides; for people who read the table."""
-_LONGEST_OFFSET:  # this way round, because of NaN
-        raise ValueError(f"must be seconds between -{_OF_ALIGN = frozenset({"start_s", "end_s", "face_px", "confidence", "turn", "outside", "sharpness", "bridged"})
-"""What aligning says of a clip besides; for people who read the table."""
-_LONGEST_OFFSET:g} and {_OF_ALIGN = frozenset({"start_s", "end_s", "face_px", "confidence", "turn", "outside", "sharpness", "bridged"})
-"""What aligning says of a clip besides; for people who read the table."""
-_LONGEST_OFFSET:g}, but is {value!r}")
+    if not abs(number) <= _LONGEST_OFFSET:  # this way round, because of NaN
+        raise ValueError(f"must be seconds between -{_LONGEST_OFFSET:g} and {_LONGEST_OFFSET:g}, but is {value!r}")
     return number
 
 
