@@ -61,17 +61,23 @@ class LocalClip:
 
 
 class Sources:
-    """The files behind a listing's clips."""
+    """The files behind a listing's clips.
 
-    def __init__(self, root: Folder) -> None:
+    Args:
+        root: to which the clips are relative.
+        many: most of the clips will be asked for: a remote root is then listed once instead of asked for each.
+    """
+
+    def __init__(self, root: Folder, *, many: bool = False) -> None:
         self._root = root
+        self._lists = many and root.local_path is None
 
     def state(self, clip: SourceClip) -> SourceState | None:
         """How the clip stands now; none when it is not there."""
         if clip.audio:
             return _joined(self._entries_below(clip.source))
         folder, name = self._place(clip.source)
-        entry = self._listed.get(name) if folder is self._root and folder.local_path is None else folder.entry(name)
+        entry = self._listed.get(name) if self._lists and folder is self._root else folder.entry(name)
         return SourceState(entry.size, entry.mtime_ns) if entry is not None else None
 
     @contextmanager
@@ -93,7 +99,6 @@ class Sources:
 
     @cached_property
     def _listed(self) -> Mapping[str, Entry]:
-        """One listing of a remote root instead of a request for each clip."""
         return {entry.name: entry for entry in self._root.entries()}
 
     def _place(self, source: str) -> tuple[Folder, str]:

@@ -20,7 +20,7 @@ from orchestrator.errors import DataError, StorageError
 from orchestrator.storage import LocalFolder, RemoteFolder, open_folder
 
 NAME = "shards/a b.arrow"
-LENGTHS = (5, 700, 30)
+LENGTHS = (5, 400, 30)
 
 
 class Counting(RemoteFolder):

@@ -18,7 +18,7 @@ from orchestrator.data.align.folders import clear_leftovers
 from orchestrator.data.align.records import RECORD_FOLDER, TABLE_NAME, ClipRow, current_record, write_table
 from orchestrator.data.align.unit import AlignResult, AlignUnit, align_unit
 from orchestrator.data.claim import claim_folder
-from orchestrator.data.importers import Listing, SourceClip, find_clips
+from orchestrator.data.importers import Listing, SourceClip, open_clips
 from orchestrator.data.sources import Sources
 from orchestrator.errors import DataError
 from orchestrator.storage import Folder, open_folder
@@ -71,13 +71,13 @@ def align_plan(root: str | Path, out: str | Path, config: AlignConfig) -> AlignP
         config: the rules.
 
     Raises:
-        DataError: `missing`, `no_videos` and the like (see `find_clips`); `other_settings` when `out` was made with
+        DataError: `missing`, `no_videos` and the like (see `open_clips`); `other_settings` when `out` was made with
             others; `bad_folder` when `out` is no local folder outside of `root`.
         RunError: the optional libraries are not installed.
     """
     check_extra()
     source, target, listing = _opened(root, out, config)
-    sources = Sources(source)
+    sources = Sources(source, many=True)
     good = [clip for clip in listing.clips if clip.status == "ok"]
     left = [clip for clip in good if current_record(clip, sources, target) is None]
     units = tuple(AlignUnit(source.uri, target.uri, clip, config) for clip in left)
@@ -91,7 +91,7 @@ def align_finish(root: str | Path, out: str | Path, config: AlignConfig) -> Alig
         DataError: as `align_plan`.
     """
     source, target, listing = _opened(root, out, config)
-    sources = Sources(source)
+    sources = Sources(source, many=True)
     rows: list[ClipRow] = []
     pending = 0
     for clip in listing.clips:
@@ -136,14 +136,14 @@ def align_local(
 
 def _opened(root: str | Path, out: str | Path, config: AlignConfig) -> tuple[Folder, Folder, Listing]:
     """Both folders, the output marked with its settings, and what there is to align."""
-    source, target = open_folder(root), open_folder(out)
+    target = open_folder(out)
+    source, listing = open_clips(root, config.layout, config.speaker)
     if target.local_path is None:
         message = f"clips are written to a local folder, but {target.name} is none"
         raise DataError(message, reason="bad_folder", path=target.name, hint="align into a local folder")
     if source.local_path is not None and target.local_path.resolve().is_relative_to(source.local_path.resolve()):
         message = f"{target.name} lies in the folder of raw videos, so that its clips would be taken for raw videos"
         raise DataError(message, reason="bad_folder", path=target.name, hint="align into a folder outside of it")
-    listing = find_clips(source, config.layout, config.speaker)
     claim_folder(target.child(RECORD_FOLDER), config.fingerprint(), config.settings())
     return source, target, listing
 
