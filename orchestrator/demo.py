@@ -23,8 +23,8 @@ from rich.table import Table
 from orchestrator.checkpoint import export, inspect, normalize
 from orchestrator.config import RunConfig, load_config
 from orchestrator.data.corpus import Corpus
+from orchestrator.data.corpus.show import contact_sheet
 from orchestrator.data.prepare import PreparationConfig
-from orchestrator.data.show import contact_sheet
 from orchestrator.data.synthetic import make_corpus
 from orchestrator.runtime.prepare import prepare
 from orchestrator.runtime.sweep import SweepResult, sweep

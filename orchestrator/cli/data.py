@@ -71,7 +71,7 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Videos become shards and a manifest; run again, it does only what is missing."""
-    from orchestrator.data.preparation import PreparationConfig
+    from orchestrator.data.prepare.settings import PreparationConfig
     from orchestrator.runtime.prepare import prepare as run
 
     options = {
@@ -102,7 +102,7 @@ def show(
 ) -> None:
     """Draw some samples, frames over mel, as a PNG: look before you train."""
     from orchestrator.data.corpus import Corpus
-    from orchestrator.data.show import contact_sheet
+    from orchestrator.data.corpus.show import contact_sheet
 
     out.print(
         f"wrote {contact_sheet(Corpus.open(folder), picture, count=count, seed=seed, clips=clips)}", soft_wrap=True

@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.data.decode import decode_into
 from orchestrator.data.files import sha256_of
-from orchestrator.data.frame_folder import decode_frame_folder, frame_folder_fingerprint
-from orchestrator.data.frames import FrameSink
 from orchestrator.data.importers import SourceClip
+from orchestrator.data.media.decode import decode_into
+from orchestrator.data.media.frame_folder import decode_frame_folder, frame_folder_fingerprint
+from orchestrator.data.media.frames import FrameSink
 from orchestrator.errors import DataError, StorageError
 from orchestrator.storage import Entry, Folder, open_folder
 

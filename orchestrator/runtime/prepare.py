@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from orchestrator.data.preparation import PreparationConfig
 from orchestrator.data.prepare import PrepareSummary, Where, finish, plan_units
+from orchestrator.data.prepare.settings import PreparationConfig
 from orchestrator.runtime.stage import run_stage
 from orchestrator.runtime.units import TaskShape
 

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from orchestrator.checkpoint import ModelOption, is_complete, load_model, read_plain
 from orchestrator.config.data import DataConfig
-from orchestrator.data.batch import collate
 from orchestrator.data.corpus import Corpus, CorpusSplit, SplitName
-from orchestrator.data.pairs import (
+from orchestrator.data.corpus.pairs import (
     clip_names,
     evaluation_pairs,
     pairs_bytes,
@@ -26,6 +25,7 @@ from orchestrator.data.pairs import (
     read_pairs,
     write_pairs,
 )
+from orchestrator.data.loader.batch import collate
 from orchestrator.data.stream import Sample
 from orchestrator.models import SyncNet, cosine_similarity
 from orchestrator.training.distributed import gather_in_order

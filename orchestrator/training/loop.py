@@ -20,11 +20,11 @@ from torch.nn.parallel import DistributedDataParallel
 from orchestrator.checkpoint import Best, Provenance, TrainState
 from orchestrator.config.media import mel_columns
 from orchestrator.config.schema import RunConfig
-from orchestrator.data.augment import Augmenter, augment_frames, augment_mel
-from orchestrator.data.batch import Batch
 from orchestrator.data.corpus import Corpus
 from orchestrator.data.loader import TrainLoader
+from orchestrator.data.loader.batch import Batch
 from orchestrator.data.stream import SampleStream
+from orchestrator.data.stream.augment import Augmenter, augment_frames, augment_mel
 from orchestrator.models import SyncNet, build_model, cosine_bce
 from orchestrator.training.batching import BatchPlan, plan_batches
 from orchestrator.training.context import TrainContext

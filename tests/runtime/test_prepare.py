@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.data.preparation import PreparationConfig
 from orchestrator.data.prepare import prepare_local
+from orchestrator.data.prepare.settings import PreparationConfig
 from orchestrator.data.synthetic import make_corpus
 from orchestrator.runtime.prepare import prepare
 from tests.runtime.processes import descendants, wait_for

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from orchestrator.config.media import FPS, SAMPLE_RATE
 from orchestrator.data.align.config import AlignConfig
 from orchestrator.data.align.extra import need
-from orchestrator.data.decode import SAMPLES_PER_FRAME
-from orchestrator.data.frames import upright
+from orchestrator.data.media.decode import SAMPLES_PER_FRAME
+from orchestrator.data.media.frames import upright
 from orchestrator.data.sources import LocalClip
 
 _JUDGED_EVERY = 5

@@ -20,7 +20,7 @@ from orchestrator.data.align.cascade import FaceModel
 from orchestrator.data.align.config import AlignConfig
 from orchestrator.data.align.shots import ShotSplitter
 from orchestrator.data.align.tracker import ShotTracker, Sighting
-from orchestrator.data.frames import damage_named
+from orchestrator.data.media.frames import damage_named
 from orchestrator.data.sources import LocalClip
 from orchestrator.errors import DataError
 

@@ -11,12 +11,12 @@ import pytest
 
 from orchestrator.data.align.config import AlignConfig
 from orchestrator.data.align.run import AlignSummary, align_local
-from orchestrator.data.decode import decode_clip
 from orchestrator.data.importers import find_clips
+from orchestrator.data.media.decode import decode_clip
 from orchestrator.data.prepare import PreparationConfig, prepare_local
 from orchestrator.storage import open_folder
 
-from ..test_decode import turn_by
+from ..media.test_decode import turn_by
 from .face_video import Placement, Scene, read_frames, registered, still, write_face_video
 
 CONFIG = AlignConfig(min_seconds=0.8, max_seconds=4)

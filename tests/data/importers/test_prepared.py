@@ -10,12 +10,13 @@ import fsspec
 import numpy as np
 import pytest
 
-from orchestrator.data.corpus import Corpus, usable_frames
+from orchestrator.data.corpus import Corpus
+from orchestrator.data.corpus.corpus import usable_frames
 from orchestrator.data.prepare import PreparationConfig, prepare_local
 from orchestrator.storage import open_folder
 
 from ..flash_clip import FlashClip, times_of, write_flash_clip
-from ..test_frame_folder import make_frame_folder
+from ..media.test_frame_folder import make_frame_folder
 
 CONFIG = PreparationConfig(resolution=32, min_frames=16)
 
