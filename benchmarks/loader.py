@@ -29,13 +29,13 @@ from rich.table import Table
 from torch.utils.data import DataLoader, IterableDataset
 
 from orchestrator.config.media import FPS
-from orchestrator.data.batch import Batch, BatchMemory, collate
 from orchestrator.data.corpus import Corpus
-from orchestrator.data.features import resize_frames
 from orchestrator.data.loader import TrainLoader
+from orchestrator.data.loader.batch import Batch, BatchMemory, collate
 from orchestrator.data.manifest import write_manifest
-from orchestrator.data.preparation import PreparationConfig
+from orchestrator.data.media.features import resize_frames
 from orchestrator.data.prepare import prepare_local
+from orchestrator.data.prepare.settings import PreparationConfig
 from orchestrator.data.shards import ShardKind, ShardWriter
 from orchestrator.data.stream import Sample, SampleStream
 from orchestrator.data.synthetic import make_corpus
