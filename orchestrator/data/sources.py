@@ -80,6 +80,16 @@ class Sources:
         entry = self._listed.get(name) if self._lists and folder is self._root else folder.entry(name)
         return SourceState(entry.size, entry.mtime_ns) if entry is not None else None
 
+    def unchanged(self, clip: SourceClip, state: SourceState, fingerprint: str) -> bool:
+        """Whether the clip still has the content that it had in that state. Only a changed time costs reading it."""
+        now = self.state(clip)
+        if now is None or now.size != state.size:
+            return False
+        if now.mtime_ns == state.mtime_ns:
+            return True
+        with self.local(clip) as content:
+            return content.fingerprint() == fingerprint
+
     @contextmanager
     def local(self, clip: SourceClip) -> Iterator[LocalClip]:
         """The clip's content on this machine: the files themselves, or a temporary copy.

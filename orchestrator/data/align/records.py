@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from orchestrator.data.claim import write_json
 from orchestrator.data.files import printable
 from orchestrator.data.importers import SourceClip
-from orchestrator.data.sources import Sources
+from orchestrator.data.sources import Sources, SourceState
 from orchestrator.errors import StorageError
 from orchestrator.storage import Folder
 
@@ -91,13 +91,7 @@ class SourceRecord:
 
     def describes(self, clip: SourceClip, sources: Sources) -> bool:
         """Whether the video still has this content. Only a changed time costs reading it."""
-        state = sources.state(clip)
-        if state is None or state.size != self.size:
-            return False
-        if state.mtime_ns == self.mtime_ns:
-            return True
-        with sources.local(clip) as content:
-            return content.fingerprint() == self.fingerprint
+        return sources.unchanged(clip, SourceState(self.size, self.mtime_ns), self.fingerprint)
 
     def listed_as(self, clip: SourceClip) -> bool:
         """Whether what the list says of the video is what the clips were named by and say."""

@@ -18,7 +18,7 @@ from typing import Any
 from orchestrator.data.claim import write_json
 from orchestrator.data.importers import SourceClip
 from orchestrator.data.manifest import ManifestRow
-from orchestrator.data.sources import Sources
+from orchestrator.data.sources import Sources, SourceState
 from orchestrator.errors import StorageError
 from orchestrator.storage import Folder
 
@@ -40,13 +40,7 @@ class Record:
 
     def describes(self, clip: SourceClip, sources: Sources) -> bool:
         """Whether the source still has the prepared content. Only a changed time costs reading it."""
-        state = sources.state(clip)
-        if state is None or state.size != self.size:
-            return False
-        if state.mtime_ns == self.mtime_ns:
-            return True
-        with sources.local(clip) as content:
-            return content.fingerprint() == self.row.fingerprint
+        return sources.unchanged(clip, SourceState(self.size, self.mtime_ns), self.row.fingerprint)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
