@@ -192,6 +192,10 @@ def test_a_plan_lists_problems_and_says_so_in_its_exit_code(
         (["status", "nobody"], "there is no run 'nobody'"),
         (["prepare", "nowhere", "--out", "x"], "nowhere"),
         (["prepare", ".", "--out", "x", "--resolution", "1"], "`resolution` must be >= 16, but is 1"),
+        (["prepare", ".", "--out", "x", "--resolution", "100000000"], "`resolution` must be <= 4096"),
+        (["prepare", ".", "--out", "x", "--set", "min_rms=["], "`min_rms=[` cannot be read as YAML"),
+        (["prepare", ".", "--out", "x", "--set", "max_frames=9"], "- `max_frames` must be >= `min_frames` (32)"),
+        (["prepare", "", "--out", "x"], "the address of a folder is empty"),
     ],
 )
 def test_what_is_wrong_is_one_message(

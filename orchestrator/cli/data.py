@@ -140,12 +140,20 @@ def _checked(schema: type, options: dict[str, Any], settings: list[str] | None) 
     from orchestrator.config.load import describe_validation
     from orchestrator.errors import ConfigError
 
-    malformed = [text for text in settings or [] if "=" not in text]
+    malformed: list[str] = []
+    given: dict[str, Any] = {}
+    for text in settings or []:
+        key, equals, value = text.partition("=")
+        try:
+            given[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            malformed.append(f"`{text}` cannot be read as YAML: {' '.join(str(error).split())}")
+        if not equals:
+            malformed.append(f"`{text}` is not KEY=VALUE")
     if malformed:
-        raise ConfigError([f"`{text}` is not KEY=VALUE" for text in malformed], source="--set")
-    pairs = (text.split("=", 1) for text in settings or [])
+        raise ConfigError(malformed, source="--set")
     try:
-        return schema(**options | {key: yaml.safe_load(value) for key, value in pairs})
+        return schema(**options | given)
     except ValidationError as error:
         raise ConfigError(describe_validation(error, schema), source="the options") from None
 

@@ -177,7 +177,7 @@ def _describe(finding: dict[str, Any], schema: type[BaseModel], prefix: str) -> 
             key, sign = comparison[kind]
             return f"`{dotted}` must be {sign} {context[key]}, but is {value!r}"
         case "value_error":
-            return f"`{dotted}` {context['error']}"
+            return f"`{dotted}` {context['error']}" if dotted else str(context["error"])
         case _:
             return f"`{dotted}`: {finding['msg'][0].lower()}{finding['msg'][1:]}, but it is {value!r}"
 

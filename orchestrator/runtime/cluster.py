@@ -51,6 +51,18 @@ def wants_gpu(scale: ScaleConfig) -> bool:
     return scale.use_gpu is not False and found >= workers
 
 
+def require_gpus(gpus: float) -> None:
+    """Refuse tasks that the cluster could never place, instead of waiting for ever.
+
+    Raises:
+        RunError: a task asks for more GPUs than the cluster has.
+    """
+    found = ray.cluster_resources().get("GPU", 0)
+    if found < gpus:
+        what = f"each task asks for {gpus:g} GPUs, but the cluster has {found:g}"
+        raise RunError(what, hint="lower `--gpus`; without it no GPU is asked for")
+
+
 def require_cpus(scale: ScaleConfig) -> None:
     """Refuse a run that the cluster could never place, instead of waiting for ever.
 

@@ -44,6 +44,8 @@ def run_stage(
     if not units:
         return
     cluster.connect(ScaleConfig(num_workers=os.cpu_count() or 1))
+    if shape is not None:
+        cluster.require_gpus(shape.gpus)
     total = sum(len(unit.sources) for unit in units)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:

@@ -154,8 +154,11 @@ class LocalFolder:
     def _entry(self, path: Path) -> Entry | None:
         try:
             status = path.stat()
-        except _ABSENT:
-            return None
+        except OSError as error:
+            # a link that leads nowhere, or to itself, is no file; one of them must not hide all others
+            if isinstance(error, _ABSENT) or error.errno == errno.ELOOP:
+                return None
+            raise
         if not stat.S_ISREG(status.st_mode):
             return None
         return Entry(path.relative_to(self.local_path).as_posix(), status.st_size, status.st_mtime_ns)

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from orchestrator.data.work import ClipDone, ClipStarted, Message
 from orchestrator.errors import DataError, RunError, StorageError
+from orchestrator.runtime.stage import run_stage
 from orchestrator.runtime.units import TaskShape, run_units
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -94,6 +96,13 @@ def test_a_fault_that_is_no_clip_s_ends_the_run_with_its_own_words(tmp_path: Pat
     assert caught.value.hint == "make room"
     with pytest.raises(RunError, match="ValueError: no such thing"):
         run([Clips(str(tmp_path), ("bug",))])
+
+
+def test_tasks_that_no_node_could_run_are_refused_at_once(tmp_path: Path) -> None:
+    unit = Clips(str(tmp_path), ("a",))
+    with pytest.raises(RunError, match=r"each task asks for 0\.5 GPUs, but the cluster has 0"):
+        run_stage("look", [unit], Console(quiet=True), TaskShape(gpus=0.5))
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_data_error_of_the_unit_itself_is_not_swallowed() -> None:

@@ -62,14 +62,18 @@ def contact_sheet(
         The picture's path.
 
     Raises:
-        DataError: as `choose_samples`.
+        DataError: as `choose_samples`; `not_written`.
     """
     samples = choose_samples(corpus, count, seed, num_frames, clips)
     title = f"{corpus.name}: {len(samples)} sample{'s' if len(samples) > 1 else ''}, seed {seed}"
     content = draw_sheet(samples, title)
     path = Path(out_png)
-    with atomic_writer(path) as file:
-        file.write(content)
+    try:
+        with atomic_writer(path) as file:
+            file.write(content)
+    except OSError as error:
+        message = f"the picture {path} cannot be written: {error.strerror or error}"
+        raise DataError(message, reason="not_written", path=str(path), hint="name a file to write") from error
     return path
 
 

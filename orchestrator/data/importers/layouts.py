@@ -65,6 +65,10 @@ def find_clips(root: Folder, layout: str = AUTO, speaker: str = AUTO, *, list_na
         message = f"the layout must be {', '.join(LAYOUTS[:-1])} or {LAYOUTS[-1]}, but is {layout!r}"
         raise DataError(message, reason="bad_layout")
     if root.local_path is not None and not root.local_path.is_dir():
+        if root.local_path.exists():
+            message = f"{root.name} is a file, but no list of videos"
+            hint = "give the folder that it lies in, or a list (.txt) or table (.csv, .jsonl, .parquet) of videos"
+            raise DataError(message, reason="missing", path=root.name, hint=hint)
         raise DataError(f"there is no folder {root.name}", reason="missing", path=root.name)
     kind, name = _list_in(root, layout, list_name)
     if kind == TABLE:

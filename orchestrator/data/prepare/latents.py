@@ -151,10 +151,15 @@ def _load_autoencoder(folder: Path) -> Any:
 def _own_encoder(module: str, factory: str) -> Encoder:
     name = f"python:{module}:{factory}"
     try:
-        encoder = getattr(importlib.import_module(module), factory)()
+        made = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
         hint = f"{module} must be importable where videos are prepared (PYTHONPATH, or a runtime environment)"
         raise _refusal(f"the encoder {name} cannot be loaded: {error}", hint) from error
+    try:
+        encoder = made()
+    except Exception as error:  # whatever somebody else's code raises
+        hint = "the factory is called without arguments and gives an encoder"
+        raise _refusal(f"the encoder {name} cannot be made: {type(error).__name__}: {error}", hint) from error
     missing = [part for part in ("name", "fingerprint", "shape", "encode") if not hasattr(encoder, part)]
     if missing:
         hint = "it needs what orchestrator.data.prepare.latents.Encoder lists"

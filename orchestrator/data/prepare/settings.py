@@ -24,7 +24,7 @@ class PreparationConfig(Section):
     """How the videos lie: auto, folder, voxceleb2, lrs, hdtf, wav2lip, fileslist or table (see docs/data.md)."""
     speaker: str = "auto"
     """How the speaker is told: auto (by the layout), folder, parent, file, or regex:PATTERN."""
-    resolution: int = Field(default=256, ge=16)
+    resolution: int = Field(default=256, ge=16, le=4096)
     """Pixels per side to which every frame is resized; videos are expected to show an aligned face."""
     lower_half: bool = True
     """Store only the lower half of each frame, which is all that the usual SyncNets see."""
@@ -50,6 +50,12 @@ class PreparationConfig(Section):
             raise ValueError("latents are made of whole faces: set lower_half to false")
         if self.latents is not None and self.storage != "raw":
             raise ValueError("latents are not compressed: leave storage at raw")
+        return self
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> PreparationConfig:
+        if self.max_frames < self.min_frames:
+            raise ValueError(f"`max_frames` must be >= `min_frames` ({self.min_frames}), but is {self.max_frames}")
         return self
 
     @property

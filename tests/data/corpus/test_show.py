@@ -51,6 +51,12 @@ def test_a_sheet_is_a_picture_and_the_same_one_every_time(corpus: Corpus, tmp_pa
     assert contact_sheet(corpus, tmp_path / "other.png", count=2, seed=1).read_bytes() != path.read_bytes()
 
 
+def test_a_sheet_that_cannot_be_written(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be written") as caught:
+        contact_sheet(corpus, tmp_path, count=1)
+    assert caught.value.reason == "not_written" and not list(tmp_path.glob(".*"))
+
+
 def test_what_is_shown_is_what_training_reads(corpus: Corpus) -> None:
     split = corpus.split("all")
     for sample in choose_samples(corpus, 5):

@@ -70,6 +70,7 @@ def test_hidden_files_links_and_strange_bytes(tmp_path: Path) -> None:
     fill(open_folder(tmp_path / "elsewhere"), ["3.mp4"])
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     (tmp_path / "a" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "a" / "loop.mp4").symlink_to("loop.mp4")
     strange = os.fsencode(tmp_path) + b"/a/caf\xe9.mp4"
     try:
         Path(os.fsdecode(strange)).touch()
@@ -286,6 +287,12 @@ def test_a_folder_or_list_that_is_not_there(tmp_path: Path) -> None:
         with pytest.raises(OrchestratorError, match="there is no") as caught:
             open_clips(where)
         assert getattr(caught.value, "reason", "") == "missing"
+
+
+def test_a_single_video_is_no_folder(tmp_path: Path) -> None:
+    fill(open_folder(tmp_path), ["a.mp4"])
+    with pytest.raises(DataError, match=r"a\.mp4 is a file, but no list of videos"):
+        open_clips(tmp_path / "a.mp4")
 
 
 def test_a_folder_named_like_a_list_is_a_folder(tmp_path: Path) -> None:

@@ -124,6 +124,9 @@ class Means:
 
 def no_encoder():
     return 3
+
+def needs_more(weights):
+    return Means()
 """
 
 
@@ -135,6 +138,7 @@ def test_one_s_own_encoder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for wrong, message in (
         ("python:own_encoders:no_encoder", "gave a int without name, fingerprint, shape, encode"),
         ("python:own_encoders:Absent", "cannot be loaded"),
+        ("python:own_encoders:needs_more", "cannot be made: TypeError: needs_more.. missing 1 required"),
         ("python:own_encoders_2:Means", "cannot be loaded"),
         ("python:own_encoders", "names no encoder"),
         ("vae", "names no encoder"),
