@@ -11,6 +11,7 @@ from rich.console import Console
 
 from orchestrator.data.align.config import AlignConfig
 from orchestrator.data.align.run import AlignSummary, align_finish, align_plan
+from orchestrator.runtime.paths import require_lasting
 from orchestrator.runtime.stage import run_stage
 from orchestrator.runtime.units import TaskShape
 
@@ -41,6 +42,7 @@ def align(
     """
     console = console or Console(quiet=True)
     config = config or AlignConfig()
+    require_lasting("the output folder", out)
     plan = align_plan(root, out, config)
     for note in plan.listing.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)

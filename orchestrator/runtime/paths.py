@@ -129,14 +129,27 @@ def storage_folder(storage: str, cwd: Path | None = None) -> Path:
             [f"`storage` must be a folder that all workers see, but is {storage!r}"],
             hint="mount it, or give a shared folder",
         )
-    here = cwd or Path.cwd()
-    path = Path(storage).expanduser()
-    if not path.is_absolute() and _JOB_FOLDER in f"{here}/":
+    require_lasting("`storage`", storage, cwd)
+    return ((cwd or Path.cwd()) / Path(storage).expanduser()).resolve()
+
+
+def require_lasting(what: str, where: str | Path, cwd: Path | None = None) -> None:
+    """Refuse to write into the copy of the working directory that Ray removes after a submitted job.
+
+    Args:
+        what: what the place is, for the message.
+        where: a path or URI.
+        cwd: the working directory.
+
+    Raises:
+        ConfigError: a relative path inside that copy.
+    """
+    relative = "://" not in str(where) and not Path(where).expanduser().is_absolute()
+    if relative and _JOB_FOLDER in f"{cwd or Path.cwd()}/":
         raise ConfigError(
-            [f"`storage` is the relative path {storage!r}, which in a submitted job lies in a temporary copy"],
-            hint="give an absolute folder that outlives the job: storage=/shared/runs",
+            [f"{what} is the relative path {str(where)!r}, which in a submitted job lies in a temporary copy"],
+            hint="give an absolute folder that outlives the job, e.g. /shared/runs",
         )
-    return (here / path).resolve()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

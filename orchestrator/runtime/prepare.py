@@ -9,6 +9,7 @@ from rich.console import Console
 
 from orchestrator.data.prepare import PrepareSummary, Where, finish, plan_units
 from orchestrator.data.prepare.settings import PreparationConfig
+from orchestrator.runtime.paths import require_lasting
 from orchestrator.runtime.stage import run_stage
 from orchestrator.runtime.units import TaskShape
 
@@ -31,10 +32,12 @@ def prepare(
         gpus: GPUs, or a share of one, that each task takes; of use for latents only.
 
     Raises:
-        OrchestratorError: the root has no video, `out` was prepared in another way, or a storage fails.
+        OrchestratorError: the root has no video, `out` was prepared in another way or would not outlive a submitted
+            job, or a storage fails.
     """
     console = console or Console(quiet=True)
     config = config or PreparationConfig()
+    require_lasting("the output folder", out)
     plan = plan_units(root, out, config)
     for note in plan.listing.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)

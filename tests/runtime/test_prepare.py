@@ -15,6 +15,8 @@ from rich.console import Console
 from orchestrator.data.prepare import prepare_local
 from orchestrator.data.prepare.settings import PreparationConfig
 from orchestrator.data.synthetic import make_corpus
+from orchestrator.errors import ConfigError
+from orchestrator.runtime.align import align
 from orchestrator.runtime.prepare import prepare
 from tests.runtime.processes import descendants, wait_for
 
@@ -79,3 +81,14 @@ def busy_worker(driver: int) -> int:
     """The process of a task."""
     workers = {pid: name for pid, name in descendants(driver).items() if "ray::" in name}
     return next((pid for pid, name in workers.items() if "_run_remotely" in name), min(workers))
+
+
+def test_a_submitted_job_does_not_write_into_its_temporary_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = tmp_path / "runtime_resources" / "working_dir_files" / "x"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    for stage in (prepare, align):
+        with pytest.raises(ConfigError, match="the output folder is the relative path 'out'"):
+            stage(tmp_path, "out")
