@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orchestrator.errors import DataError
+from orchestrator.errors import DataError, RunError
 
 _KINDS = "diffusers:FOLDER or python:MODULE:FACTORY"
 _INSTALL = "pip install 'syncnet-orchestrator[latents]'"
@@ -61,6 +61,29 @@ def load_encoder(specification: str) -> Encoder:
     if kind == "python" and module:
         return _own_encoder(module, factory)
     raise _refusal(f"{specification!r} names no encoder", f"give {_KINDS}")
+
+
+def latents_of(encoder: Encoder, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """The latents `(B, C, h, w)` of frames `(B, 3, H, W)` as they are stored, checked: a frame too few would put every
+    later one beside the wrong sound.
+
+    Raises:
+        RunError: the encoder fails, or gives something else than its `shape` says; no clip is to blame.
+        DataError: `bad_latents` when float16 cannot hold a number of these frames.
+    """
+    expected = (len(frames), *encoder.shape(*frames.shape[2:]))
+    try:
+        latents = np.asarray(encoder.encode(frames))
+    except Exception as error:  # whatever somebody else's code raises
+        raise RunError(f"the encoder {encoder.name} failed: {type(error).__name__}: {error}") from error
+    if latents.shape != expected or latents.dtype.kind != "f":
+        found = f"gave {latents.dtype} {latents.shape} for {len(frames)} frames, but its shape says {expected}"
+        raise RunError(f"the encoder {encoder.name} {found}", hint="`encode` gives floats `(B, C, h, w)`")
+    with np.errstate(over="ignore"):
+        stored = latents.astype(np.float16)
+    if not np.isfinite(stored).all():
+        raise DataError("its latents are not finite, or too large for float16", reason="bad_latents")
+    return stored
 
 
 class DiffusersEncoder:
@@ -164,6 +187,9 @@ def _own_encoder(module: str, factory: str) -> Encoder:
     if missing:
         hint = "it needs what orchestrator.data.prepare.latents.Encoder lists"
         raise _refusal(f"{name} gave a {type(encoder).__name__} without {', '.join(missing)}", hint)
+    if not isinstance(encoder.fingerprint, str) or not encoder.fingerprint:
+        hint = "it stands for the weights, so that latents of others are never mixed with these"
+        raise _refusal(f"the fingerprint of {name} must be a text, but is {encoder.fingerprint!r}", hint)
     return cast(Encoder, encoder)
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.config.media import FPS
 from orchestrator.data.claim import claim_folder
@@ -25,6 +26,9 @@ from orchestrator.data.prepare.unit import PrepareUnit
 from orchestrator.data.sources import Sources
 from orchestrator.data.work import ClipDone
 from orchestrator.storage import Folder, open_folder
+
+if TYPE_CHECKING:
+    from orchestrator.data.prepare.latents import Encoder
 
 Where = str | Path
 """A folder on this machine, or the URI of one."""
@@ -161,14 +165,20 @@ def _claim(out: Folder, config: PreparationConfig) -> str:
     """The fingerprint of the settings, after a check that the folder is theirs."""
     identity = config.identity(_encoder_fingerprint)
     fingerprint = fingerprint_of(identity)
+    if config.latents is not None:
+        _encoder(config.latents).shape(config.resolution, config.resolution)  # refuses sizes that it cannot take
     claim_folder(out, fingerprint, identity)
     return fingerprint
 
 
 def _encoder_fingerprint(specification: str) -> str:
+    return _encoder(specification).fingerprint
+
+
+def _encoder(specification: str) -> Encoder:
     from orchestrator.data.prepare.latents import load_encoder
 
-    return load_encoder(specification).fingerprint
+    return load_encoder(specification)
 
 
 def _manifest_row(clip: SourceClip, row: ManifestRow) -> ManifestRow:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -191,10 +192,9 @@ def _encoder(specification: str | None) -> Callable[[NDArray[np.uint8]], NDArray
     """What turns frames `(n, 3, H, W)` into what is stored of them: an image encoder, or nothing."""
     if specification is None:
         return lambda frames: frames
-    from orchestrator.data.prepare.latents import load_encoder
+    from orchestrator.data.prepare.latents import latents_of, load_encoder
 
-    encoder = load_encoder(specification)
-    return encoder.encode
+    return partial(latents_of, load_encoder(specification))
 
 
 def _key(preparation: str, clip_id: str) -> str:

@@ -81,7 +81,8 @@ class Drawing:
         message = (
             f"a window of {self.num_frames} frames with a negative needs clips of {self.needed} frames, but {found}"
         )
-        return DataError(message, reason="no_usable_clips", hint="add longer clips, or lower data.min_shift")
+        hint = "add longer clips, or lower data.min_shift or data.near_shift"
+        return DataError(message, reason="no_usable_clips", hint=hint)
 
 
 def _check_shifts(settings: DataConfig) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.data.prepare.latents import DiffusersEncoder, load_encoder
-from orchestrator.errors import DataError
+from orchestrator.data.prepare import PreparationConfig, prepare_local
+from orchestrator.data.prepare.latents import DiffusersEncoder, latents_of, load_encoder
+from orchestrator.errors import DataError, RunError
 
 diffusers = pytest.importorskip("diffusers")
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 64), dtype=np.uint8)
@@ -122,6 +123,21 @@ class Means:
     def encode(self, frames):
         return frames.reshape(len(frames), 1, 3, 16, 2, 32, 2).mean((2, 4, 6)).astype(np.float32)
 
+class OneTooFew(Means):
+    def encode(self, frames):
+        return super().encode(frames)[1:]
+
+class Breaks(Means):
+    def encode(self, frames):
+        raise ValueError("too warm")
+
+class TooLarge(Means):
+    def encode(self, frames):
+        return super().encode(frames) * 1e6
+
+class Nameless(Means):
+    fingerprint = None
+
 def no_encoder():
     return 3
 
@@ -138,6 +154,7 @@ def test_one_s_own_encoder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for wrong, message in (
         ("python:own_encoders:no_encoder", "gave a int without name, fingerprint, shape, encode"),
         ("python:own_encoders:Absent", "cannot be loaded"),
+        ("python:own_encoders:Nameless", "fingerprint of python:own_encoders:Nameless must be a text, but is None"),
         ("python:own_encoders:needs_more", "cannot be made: TypeError: needs_more.. missing 1 required"),
         ("python:own_encoders_2:Means", "cannot be loaded"),
         ("python:own_encoders", "names no encoder"),
@@ -145,3 +162,25 @@ def test_one_s_own_encoder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ):
         with pytest.raises(DataError, match=message):
             load_encoder(wrong)
+
+
+def test_an_encoder_that_breaks_its_contract_stores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_encoders.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, error, message in (
+        ("OneTooFew", RunError, r"gave float32 \(4, 1, 16, 32\) for 5 frames, but its shape says \(5, 1, 16, 32\)"),
+        ("Breaks", RunError, "failed: ValueError: too warm"),
+        ("TooLarge", DataError, "too large for float16"),
+    ):
+        with pytest.raises(error, match=message):
+            latents_of(load_encoder(f"python:own_encoders:{name}"), FRAMES)
+    assert latents_of(load_encoder("python:own_encoders:Means"), FRAMES).dtype == np.float16
+
+
+def test_a_size_that_the_encoder_cannot_take_is_refused_before_anything_is_written(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"not looked at")
+    config = PreparationConfig(latents=f"diffusers:{saved}", lower_half=False, resolution=252)
+    with pytest.raises(DataError, match="sides are multiples of 8, not 252x252"):
+        prepare_local(tmp_path / "videos", tmp_path / "out", config)
+    assert not (tmp_path / "out").exists()
