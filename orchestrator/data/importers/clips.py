@@ -8,7 +8,7 @@ from dataclasses import dataclass
 OK, REJECTED = "ok", "rejected"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceClip:
     """One clip as it lies in the sources, before anything is decoded."""
 
