@@ -17,7 +17,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from orchestrator.config.media import FPS, SAMPLE_RATE
@@ -75,6 +75,7 @@ class _RenderSink:
     def __init__(self, jobs: Sequence[Job], wave: NDArray[np.float32], config: AlignConfig) -> None:
         self._jobs, self._wave, self._config = list(reversed(jobs)), wave, config
         self._clip: _Clip | None = None
+        self._converter = VideoReformatter()
         self._tick = 0
         self.sharpness: list[float] = []
 
@@ -85,7 +86,7 @@ class _RenderSink:
             if self._clip is None and self._jobs and tick >= self._jobs[-1].start:
                 self._clip = _Clip(self._jobs.pop(), self._wave, self._config)
             if self._clip is not None:
-                image = np.ascontiguousarray(upright(frame)) if image is None else image
+                image = np.ascontiguousarray(upright(frame, self._converter)) if image is None else image
                 self._clip.add(image)
                 if self._clip.full:
                     self.close()
@@ -109,6 +110,7 @@ class _Clip:
         steps = np.linalg.norm(job.matrices_T23[:, :, :2], axis=1)
         self._fold = int(np.clip(np.ceil(np.median(steps.max(axis=1)) - 0.25), 1, 8))
         self._sharpness: list[float] = []
+        self._converter = VideoReformatter()
         self._container = av.open(str(job.path), "w", format="mp4", options={"fflags": "+bitexact"})
         options = {"preset": "fast", "crf": str(config.crf), "threads": "1"}
         self._video = self._container.add_stream("libx264", rate=FPS, options=options)
@@ -131,8 +133,8 @@ class _Clip:
         if self._count % _JUDGED_EVERY == 0:
             self._sharpness.append(sharpness(aligned))
         picture = av.VideoFrame.from_ndarray(aligned, format="rgb24")
-        picture = picture.reformat(
-            format="yuv420p", dst_colorspace=Colorspace.SMPTE170M, dst_color_range=ColorRange.MPEG
+        picture = self._converter.reformat(
+            picture, format="yuv420p", dst_colorspace=Colorspace.SMPTE170M, dst_color_range=ColorRange.MPEG, threads=1
         )
         picture.pts, picture.time_base = self._count, Fraction(1, FPS)
         self._container.mux(self._video.encode(picture))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from orchestrator.data.align.cascade import FaceModel
@@ -75,6 +75,7 @@ class _SurveySink:
         self._model, self._config = model, config
         self._size: tuple[int, int] | None = None
         self._scale, self._factors = 1.0, np.ones(2, np.float32)
+        self._converter = VideoReformatter()
         self._splitter = ShotSplitter(config.cut_ratio, config.cut_change)
         self._tracker: ShotTracker
         self._times: list[int] = []
@@ -141,7 +142,9 @@ class _SurveySink:
         """The reduced picture, upright."""
         width, height = _reduced(frame.width, frame.height, self._scale)
         with damage_named():
-            small = frame.reformat(width, height, format="rgb24", interpolation=Interpolation.AREA)
+            small = self._converter.reformat(
+                frame, width, height, format="rgb24", interpolation=Interpolation.AREA, threads=1
+            )
             return np.ascontiguousarray(np.rot90(small.to_ndarray(), round(frame.rotation / 90) % 4))
 
 

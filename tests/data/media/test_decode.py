@@ -10,8 +10,11 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from orchestrator.data.media.decode import DecodedClip, decode_clip
+from orchestrator.data.media.frames import upright
 from orchestrator.errors import DataError
 
 from ..conftest import Writer
@@ -63,6 +66,16 @@ def test_frames_at_25_fps_are_the_decoder_s_own(tmp_path: Path, write_clip: Writ
     with av.open(str(path)) as container:
         expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert np.array_equal(decode_clip(path).frames_THWC, np.stack(expected))
+
+
+def test_one_converter_serves_frames_of_any_kind() -> None:
+    rng, converter = np.random.default_rng(0), VideoReformatter()
+    frames = [
+        VideoFrame.from_ndarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8), format="rgb24").reformat(format=kind)
+        for size, kind in itertools.product([(32, 32), (63, 49)], ["yuv420p", "gray", "yuv422p10le", "rgb24"])
+    ]
+    for frame in (*frames, *frames[::-3]):
+        assert np.array_equal(upright(frame, converter), frame.to_ndarray(format="rgb24"))
 
 
 def test_lower_half_is_the_bottom_of_the_resized_frame(tmp_path: Path, write_clip: Writer) -> None:
