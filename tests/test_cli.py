@@ -20,6 +20,7 @@ from orchestrator.cli import main
 from orchestrator.config import RunConfig
 from orchestrator.config.model import Wav2LipSyncNetConfig
 from orchestrator.models import build_model
+from orchestrator.storage import open_folder
 
 
 @pytest.fixture
@@ -173,6 +174,17 @@ def test_prepare_plan_train_status(
     assert "finished" in capsys.readouterr().out
     assert main(["plan", str(config_file), "--name", "a"]) == 0
     assert "continue from this run's own step-000000003" in capsys.readouterr().out
+
+
+def test_an_address_is_shown_without_its_credentials(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"memory://somebody:hidden-word@corpora/{tmp_path.name}"
+    with open_folder(uri).writer("manifest.parquet") as file:
+        file.write((tiny_corpus / "manifest.parquet").read_bytes())
+    assert main(["data", "summary", uri]) == 0
+    shown = capsys.readouterr().out
+    assert "hidden-word" not in shown and shown.splitlines()[0] == f"memory://corpora/{tmp_path.name}"
 
 
 def test_a_plan_lists_problems_and_says_so_in_its_exit_code(

@@ -161,6 +161,7 @@ def evaluate(
     """Pair accuracy and AUC of a checkpoint on fixed pairs."""
     from dataclasses import asdict
 
+    from orchestrator.storage import redacted
     from orchestrator.training.evaluation import evaluate as judge
 
     report = judge(file, data, split=split, pairs=pairs, pair_list=pair_list, model_config=model_in(config))
@@ -168,7 +169,7 @@ def evaluate(
         print_json(asdict(report))
         return
     print_card(
-        str(file),
+        redacted(file),
         {**{key: round(value, 4) for key, value in report.metrics.items()}, "chance": "accuracy 0.5, loss ln 2"},
     )
     out.print(f"{report.pairs} pairs of {report.clips} {report.split} clips, pair list {report.pairs_hash[:12]}")

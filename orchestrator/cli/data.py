@@ -169,7 +169,10 @@ def _print_rejected(counts: Mapping[str, int], hours: Mapping[str, float]) -> No
 
 
 def _print_prepared(folder: str, told: Any) -> None:
-    table = Table("split", "clips", "speakers", "hours", title=folder, title_justify="left", box=None)
+    from orchestrator.storage import redacted
+
+    out.print(redacted(folder), markup=False, soft_wrap=True)
+    table = Table("split", "clips", "speakers", "hours", box=None)
     for split in ("train", "val"):
         hours = f"{told.split_hours[split]:.2f}"
         table.add_row(split, str(told.clips[split]), str(told.speakers[split]), hours)
