@@ -87,7 +87,7 @@ def write_manifest(folder: Folder, rows: Iterable[ManifestRow]) -> None:
     ordered = sorted(rows, key=lambda row: row.clip_id)
     columns = [pa.array([getattr(row, field.name) for row in ordered], field.type) for field in _schema()]
     with folder.writer(MANIFEST_NAME) as file:
-        pq.write_table(pa.table(columns, schema=_schema()), file)
+        pq.write_table(pa.table(columns, schema=_schema()), file, write_page_checksum=True)
 
 
 def read_manifest(folder: Folder) -> list[ManifestRow]:
@@ -99,7 +99,7 @@ def read_manifest(folder: Folder) -> list[ManifestRow]:
     """
     where = f"{folder.name}/{MANIFEST_NAME}"
     try:
-        table = pq.read_table(pa.BufferReader(folder.read(MANIFEST_NAME)))
+        table = pq.read_table(pa.BufferReader(folder.read(MANIFEST_NAME)), page_checksum_verification=True)
         _check_version(where, table.schema)
         if not table.schema.equals(_schema()):
             raise TypeError(f"its columns are {', '.join(table.schema.names)}")

@@ -13,13 +13,16 @@ import json
 import math
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.data.files import printable
 from orchestrator.data.importers.clips import OK, REJECTED, SourceClip
-from orchestrator.data.importers.places import place
+from orchestrator.data.importers.names import counted
+from orchestrator.data.importers.places import missing, place
 from orchestrator.errors import DataError
 from orchestrator.storage import Folder
 
@@ -48,7 +51,28 @@ def read_table(root: Folder, table_name: str) -> tuple[list[SourceClip], list[st
         raise DataError(message, reason="bad_table", path=name, hint=f"add it, or {_ASIDE}")
     unknown = [column for column in columns if column not in _COLUMNS and column not in _OF_ALIGN]
     notes = [f"columns that mean nothing here were left aside: {', '.join(unknown)}"] if unknown else []
-    return _clips(root, name, rows), notes
+    clips, absent_notes = _seen(root, table_name, _clips(root, name, rows))
+    return clips, notes + absent_notes
+
+
+def _seen(root: Folder, table_name: str, clips: list[SourceClip]) -> tuple[list[SourceClip], list[str]]:
+    """The clips with those that are not there rejected, as a list of files has them, so that none disappears."""
+    # a folder of pictures is there with its sound
+    files = {clip.source: clip.audio or clip.source for clip in clips if clip.status == OK}
+    absent = missing(root, list(files.values()))
+    if not absent:
+        return clips, []
+    gone = {source for source, file in files.items() if file in absent}
+    if len(gone) == len(files):
+        message = f"none of the {counted(len(gone), 'clip')} of {posixpath.join(root.name, table_name)} is there"
+        hint = "a source is absolute, or relative to the folder of the table"
+        raise DataError(f"{message}, the first is {printable(min(gone))}", reason="bad_table", hint=hint)
+    told = f"{table_name} names {counted(len(gone), 'clip')} not there (`missing`), the first is {printable(min(gone))}"
+    return [_not_there(clip) if clip.source in gone else clip for clip in clips], [told]
+
+
+def _not_there(clip: SourceClip) -> SourceClip:
+    return replace(clip, status=REJECTED, reason="missing", detail="listed, but there is no such file")
 
 
 def _clips(root: Folder, name: str, rows: Iterable[Row]) -> list[SourceClip]:

@@ -72,15 +72,16 @@ def read_records(out: Folder, name: str) -> list[Record]:
         return []
 
 
-def current_records(sources: Sources, out: Folder, clips: Iterable[SourceClip]) -> dict[str, Record]:
-    """The record of every clip that is already in a shard as it stands now, by source."""
+def current_records(sources: Sources, out: Folder, clips: Iterable[SourceClip], preparation: str) -> dict[str, Record]:
+    """The record of every clip that is already in a shard, as it stands now and with these settings, by source."""
     names = {entry.name for entry in out.entries(SHARD_FOLDER)}
     known: dict[str, list[Record]] = defaultdict(list)
     sidecars = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
     with ThreadPoolExecutor(_READERS) as pool:
         for records in pool.map(lambda name: read_records(out, name), sidecars):
             for record in records:
-                known[record.row.source].append(record)
+                if record.row.preparation == preparation:  # others stay behind when the folder's settings are lost
+                    known[record.row.source].append(record)
     found: dict[str, Record] = {}
     for clip in clips:
         for record in known.get(clip.source, ()):

@@ -86,7 +86,7 @@ def plan_units(root: Where, out: Where, config: PreparationConfig) -> PreparePla
     source, listing = open_clips(root, config.layout, config.speaker)
     preparation = _claim(target, config)
     clips = _usable(listing)
-    done = current_records(Sources(source, many=True), target, clips)
+    done = current_records(Sources(source, many=True), target, clips, preparation)
     todo = [clip for clip in clips if clip.source not in done]
     size = config.clips_per_shard
     groups = [tuple(todo[first : first + size]) for first in range(0, len(todo), size)]
@@ -102,9 +102,9 @@ def finish(root: Where, out: Where, config: PreparationConfig) -> PrepareSummary
     """
     target = open_folder(out)
     source, listing = open_clips(root, config.layout, config.speaker)
-    _claim(target, config)
+    preparation = _claim(target, config)
     clips = _usable(listing)
-    done = current_records(Sources(source, many=True), target, clips)
+    done = current_records(Sources(source, many=True), target, clips, preparation)
     rows = [_manifest_row(clip, done[clip.source].row) for clip in clips if clip.source in done]
     rows += [_refused_row(clip) for clip in listing.clips if clip.status != "ok"]
     rows = _with_splits(rows, config.val_fraction)

@@ -30,7 +30,7 @@ from orchestrator.data.prepare.settings import PreparationConfig
 from orchestrator.data.shards import ClipWriter, ShardReader, ShardWriter
 from orchestrator.data.sources import LocalClip, Sources
 from orchestrator.data.work import ClipDone, ClipStarted, Message
-from orchestrator.errors import DataError
+from orchestrator.errors import DataError, StorageError
 from orchestrator.storage import Folder, open_folder
 
 _CHUNK = 32
@@ -167,7 +167,12 @@ class PrepareUnit:
         """The finished clips as one shard; its records say that it is whole; then the clips alone may go."""
         content = "\n".join([self.preparation, *(record.row.clip_id for record in records)])
         name = f"{SHARD_FOLDER}/{hashlib.sha256(content.encode()).hexdigest()[:20]}"
-        placed = self._joined(records, f"{name}.arrow", out) if any(r.row.ok for r in records) else records
+        try:
+            placed = self._joined(records, f"{name}.arrow", out) if any(r.row.ok for r in records) else records
+        except StorageError as error:
+            if error.missing and read_records(out, name):
+                return  # another run into the same folder has put the same shard together, and cleared its parts
+            raise
         write_records(out, name, placed)
         for record in records:
             part = f"{PART_FOLDER}/{_key(self.preparation, record.row.clip_id)}"

@@ -41,7 +41,8 @@ class ShardReader:
             self._file = pa.ipc.open_file(_mapped(path) if mapped else pa.OSFile(str(path)))
             self.header = Header.of(self._file.schema, str(path))
         except FileNotFoundError as error:
-            raise DataError(f"there is no shard {path}", reason="missing", path=str(path), hint=HINT) from error
+            hint = "run `orchestrator prepare` again into this folder, or put the file back"
+            raise DataError(f"there is no shard {path}", reason="missing", path=str(path), hint=hint) from error
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             raise self._bad(f"is not a whole shard: {error}") from error
         self._lock = threading.Lock()

@@ -49,6 +49,10 @@ def test_a_folder_without_a_good_manifest_is_refused(tmp_path: Path) -> None:
     write_manifest(open_folder(tmp_path), [ManifestRow("a", "a.mp4", "", "rejected", "silent")])
     with pytest.raises(DataError, match="no usable clip among its 1"):
         Corpus.open(tmp_path)
+    path = tmp_path / "manifest.parquet"
+    path.write_bytes(path.read_bytes().replace(b"silent", b"silenu", 1))  # one bit, in the first page that has it
+    with pytest.raises(DataError, match="cannot be read"):
+        read_manifest(open_folder(tmp_path))
 
 
 @given(st.sets(st.text(), min_size=2, max_size=40), st.floats(0, 0.99))

@@ -199,7 +199,8 @@ def table(kind: str, rows: list[dict[str, Any]]) -> bytes:
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
 def test_a_table_of_clips(root: Folder, kind: str) -> None:
-    fill(root, {f"clips.{kind}": table(kind, ROWS), "fileslist.txt": "x", "a/1 李.mp4": "x"})
+    fill(root, {f"clips.{kind}": table(kind, ROWS), "fileslist.txt": "x"})
+    fill(root, ["a/1 李.mp4", "b/2.mp4", "f/c/0.jpg", "f/c/audio.wav"])
     listing = find_clips(root)
     assert (listing.layout, listing.clips) == ("table", CLIPS)
     assert listing.notes == (
@@ -209,6 +210,22 @@ def test_a_table_of_clips(root: Folder, kind: str) -> None:
     )
     assert found(root, speaker="parent")["f/c"] == "f"
     assert open_clips(f"{root.uri}/clips.{kind}")[1] == listing
+
+
+def test_a_clip_of_a_table_that_is_not_there_is_rejected_and_listed(root: Folder) -> None:
+    fill(
+        root, {"clips.csv": table("csv", [row for row in ROWS if row["speaker"]]), "a/1 李.mp4": "x", "f/c/0.jpg": "x"}
+    )
+    listing = find_clips(root)
+    assert {clip.source: clip.reason for clip in listing.clips} == {
+        "a/1 李.mp4": "",
+        "b/2.mp4": "missing",
+        "f/c": "missing",  # its sound is
+    }
+    assert "clips.csv names 2 clips not there (`missing`), the first is b/2.mp4" in listing.notes
+    fill(root, {"clips.csv": "source,speaker\na/9.mp4,ann\n"})
+    with pytest.raises(DataError, match=r"none of the 1 clip of \S*clips\.csv is there, the first is a/9\.mp4"):
+        find_clips(root)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
@@ -260,7 +277,7 @@ def test_a_table_that_is_none(tmp_path: Path, name: str, content: str, words: st
 
 
 def test_numbers_are_names_of_speakers_too(tmp_path: Path) -> None:
-    fill(open_folder(tmp_path), {"clips.jsonl": '{"source": "a.mp4", "speaker": 17}'})
+    fill(open_folder(tmp_path), {"a.mp4": "x", "clips.jsonl": '{"source": "a.mp4", "speaker": 17}'})
     assert found(open_folder(tmp_path)) == {"a.mp4": "17"}
 
 

@@ -205,6 +205,20 @@ def test_a_clip_that_vanishes_is_listed_and_tried_again(small: tuple[Path, Path]
     assert finish(root, out, CONFIG).rejected == {}
 
 
+def test_of_two_runs_at_once_the_slower_one_finds_everything_done(videos: Path, prepared: Path, tmp_path: Path) -> None:
+    unit = plan_units(videos, tmp_path, CONFIG).units[0]
+    slower = unit.run()
+    for _ in range(2 * len(unit.clips)):
+        next(slower)  # up to the end of its last clip
+    run(unit)
+    assert next(slower, None) is None
+    shards = sorted(path.name for path in (tmp_path / "shards").iterdir())
+    assert all(
+        (tmp_path / "shards" / name).read_bytes() == (prepared / "shards" / name).read_bytes() for name in shards
+    )
+    assert len(shards) == 2
+
+
 def test_sources_are_left_alone(small: tuple[Path, Path], videos: Path) -> None:
     root, _ = small
     names = {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -218,6 +232,8 @@ def test_other_settings_need_another_folder(small: tuple[Path, Path]) -> None:
     assert (caught.value.reason, bool(caught.value.hint)) == ("other_settings", True)
     resplit = CONFIG.model_copy(update={"val_fraction": 0.5, "clips_per_shard": 8})
     assert plan_units(root, out, resplit).units == ()
+    (out / "preparation.json").unlink()
+    assert plan_units(root, out, CONFIG.model_copy(update={"resolution": 64})).done == 0
 
 
 def test_nothing_to_prepare_is_an_error(tmp_path: Path) -> None:
