@@ -223,6 +223,17 @@ def test_what_is_wrong_is_one_message(
     assert expected in " ".join(shown.split()) and "Traceback" not in shown
 
 
+def test_an_interrupt_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.runtime.prepare.prepare", interrupted)
+    assert main(["prepare", str(tmp_path), "--out", str(tmp_path / "out")]) == 130
+    assert "give the same command again" in capsys.readouterr().err
+
+
 def test_doctor_numbers_its_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--storage", str(tmp_path)]) == 0
     shown = capsys.readouterr().out

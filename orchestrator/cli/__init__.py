@@ -42,6 +42,9 @@ NameOrNone = Annotated[str | None, typer.Option("--name", help="The run's name, 
 Data = Annotated[Path, typer.Option("--data", help="The folder that `prepare` wrote.")]
 
 
+_INTERRUPTED = 130
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code; errors become one message on standard error."""
     # a job that is stopped ends like one that is interrupted: with its record closed
@@ -53,11 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         err.print(str(error), markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        err.print("interrupted; give the same command again to continue")
-        return 130
+        return _interrupted()
     except SystemExit as stop:
+        if stop.code == _INTERRUPTED:  # what typer makes of an interrupt inside a command
+            return _interrupted()
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     return 0
+
+
+def _interrupted() -> int:
+    err.print("interrupted; give the same command again to continue")
+    return _INTERRUPTED
 
 
 def _show_version(wanted: bool) -> None:

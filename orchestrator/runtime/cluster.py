@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 
@@ -20,6 +24,11 @@ def connect(scale: ScaleConfig, *, groups: int = 1) -> None:
     """
     if ray.is_initialized():
         return
+    with _own_sigterm():
+        _start(scale, groups)
+
+
+def _start(scale: ScaleConfig, groups: int) -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return
@@ -33,6 +42,15 @@ def connect(scale: ScaleConfig, *, groups: int = 1) -> None:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray takes SIGTERM for itself and aborts with a dump of the stack: whoever was asked before is asked again."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def wants_gpu(scale: ScaleConfig) -> bool:
