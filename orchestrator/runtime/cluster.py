@@ -21,11 +21,20 @@ def connect(scale: ScaleConfig, *, groups: int = 1) -> None:
 
     A local one gets as many CPUs as the run asks for, even on a smaller machine: two workers on one core are slow, but
     they train.
+
+    Raises:
+        RunError: Ray does not answer, or cannot be started.
     """
     if ray.is_initialized():
         return
-    with _own_sigterm():
-        _start(scale, groups)
+    try:
+        with _own_sigterm():
+            _start(scale, groups)
+    except Exception as error:  # Ray raises whatever comes, bare `Exception` included
+        where = os.environ.get("RAY_ADDRESS")
+        what = f"Ray at RAY_ADDRESS={where} cannot be reached" if where else "Ray cannot be started on this machine"
+        words = " ".join(str(error).split())[:300]
+        raise RunError(f"{what}: {words}", hint="`orchestrator doctor` looks at Ray alone") from error
 
 
 def _start(scale: ScaleConfig, groups: int) -> None:

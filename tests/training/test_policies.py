@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from orchestrator.checkpoint import Best, TrainState
 from orchestrator.config.schema import OptimConfig, StartConfig
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, RunError
 from orchestrator.models import cosine_bce
 from orchestrator.training.batching import plan_batches
 from orchestrator.training.evaluation import _shares
@@ -98,6 +98,11 @@ def test_figures_agree_with_scikit_learn(rows: list[tuple[float, bool]]) -> None
     threshold, accuracy = best_threshold(torch.from_numpy(cosines), torch.from_numpy(labels))
     assert accuracy == pytest.approx(best)
     assert accuracy_score(labels, cosines.astype(np.float64) > threshold) == pytest.approx(best)
+
+
+def test_embeddings_that_are_no_numbers_are_named() -> None:
+    with pytest.raises(RunError, match="not finite numbers"):
+        pair_metrics(torch.tensor([0.5, float("nan")]), torch.tensor([1.0, 0.0]))
 
 
 def test_the_loss_is_finite_where_the_cosine_leaves_its_range() -> None:
