@@ -2,7 +2,7 @@
 
 The same name with the same meaning continues; the same name with another meaning is refused, because Ray would
 silently resume the old run under the new settings. Settings that only say where and how fast a run computes may change
-between starts.
+between starts, and so may the credentials in an address, which are not written down.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from orchestrator.config.load import setting_names
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import RunError
 from orchestrator.runtime.paths import RunPaths, read_json, write_json
+from orchestrator.tracking.redaction import redact_tree
 
 FREE = (
     "scale.",
@@ -41,12 +42,12 @@ def claim(paths: RunPaths, config: RunConfig, facts: dict[str, Any]) -> bool:
     Raises:
         RunError: the name belongs to a run of another meaning.
     """
-    identity = {"settings": _meaning(config), "facts": facts}
+    identity = redact_tree({"settings": _meaning(config), "facts": facts})
     known = read_json(paths.identity)
     if known is None:
-        write_json(paths.identity, {**identity, "config": config.model_dump(mode="json")})
+        write_json(paths.identity, {**identity, "config": redact_tree(config.model_dump(mode="json"))})
         return False
-    changed = [*_differences(known["settings"], identity["settings"]), *_differences(known["facts"], facts)]
+    changed = [line for part in identity for line in _differences(redact_tree(known[part]), identity[part])]
     if changed:
         raise RunError(
             f"the run {paths.name!r} exists with other settings: {'; '.join(changed)}",

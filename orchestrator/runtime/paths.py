@@ -24,6 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from orchestrator.errors import ConfigError, RunError
+from orchestrator.storage import redacted
 from orchestrator.training.local import checkpoint_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -126,7 +127,7 @@ def storage_folder(storage: str, cwd: Path | None = None) -> Path:
     """
     if "://" in storage:
         raise ConfigError(
-            [f"`storage` must be a folder that all workers see, but is {storage!r}"],
+            [f"`storage` must be a folder that all workers see, but is {redacted(storage)!r}"],
             hint="mount it, or give a shared folder",
         )
     require_lasting("`storage`", storage, cwd)

@@ -1,0 +1,40 @@
+"""What a run is called by: no credentials are written down, and new ones make no other run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import RunConfig
+from orchestrator.errors import ConfigError, RunError
+from orchestrator.runtime.identity import claim
+from orchestrator.runtime.paths import RunPaths, storage_folder
+
+
+def test_credentials_in_addresses_are_not_kept_and_may_change(tiny_config: RunConfig, tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path, "a")
+    assert not claim(paths, at(tiny_config, "user:hidden-word@bucket"), {"corpus": "1"})
+    assert "hidden-word" not in paths.identity.read_text()
+    assert claim(paths, at(tiny_config, "user:other-word@bucket"), {"corpus": "1"})
+    with pytest.raises(RunError, match=r"exists with other settings: `start\.checkpoint` was") as caught:
+        claim(paths, at(tiny_config, "user:other-word@basket"), {"corpus": "1"})
+    assert "word" not in str(caught.value)
+    with pytest.raises(RunError, match="`corpus` was '1' and is '2'"):
+        claim(paths, at(tiny_config, "user:other-word@bucket"), {"corpus": "2"})
+
+
+def test_a_refused_storage_is_named_without_credentials() -> None:
+    with pytest.raises(ConfigError, match="must be a folder that all workers see") as caught:
+        storage_folder("s3://user:hidden-word@bucket/runs")
+    assert "hidden-word" not in str(caught.value)
+
+
+def at(config: RunConfig, place: str) -> RunConfig:
+    """The configuration with its corpus and its checkpoint in object storage."""
+    changes: dict[str, Any] = {
+        "data": config.data.model_copy(update={"path": f"s3://{place}/corpus"}),
+        "start": config.start.model_copy(update={"checkpoint": f"s3://{place}/file.pt"}),
+    }
+    return config.model_copy(update=changes)
