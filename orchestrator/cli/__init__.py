@@ -6,7 +6,9 @@ checkpoints that differ), 2 refused or failed with one clear message, 130 interr
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code; errors become one message on standard error."""
     # a job that is stopped ends like one that is interrupted: with its record closed
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is: a name must not end a command
     try:
         app(args=list(argv) if argv is not None else None, prog_name="orchestrator")
     except OrchestratorError as error:

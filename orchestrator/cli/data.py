@@ -128,7 +128,8 @@ def summary(
     if rejected:
         for row in rows:
             if not row.ok:
-                out.print(f"{row.source}: {row.reason}, {row.detail}", markup=False, soft_wrap=True)
+                line = f"{row.source}: {row.reason}, {row.detail}".replace("\n", "\\n")  # one line, whatever the name
+                out.print(line, markup=False, soft_wrap=True)
     _print_prepared(folder, told)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from orchestrator.config.schema import ScaleConfig
+from orchestrator.data.files import printable
 from orchestrator.data.work import ClipDone, WorkUnit
 from orchestrator.runtime import cluster
 from orchestrator.runtime.units import TaskShape, run_units
@@ -105,7 +106,9 @@ class _Teller:
         )
 
     def _print(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        # a name may be no Unicode, and hold line breaks: neither ends the run, or the line
+        line = printable(text).replace("\r", "\\r").replace("\n", "\\n")
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

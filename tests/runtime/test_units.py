@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
@@ -96,6 +97,15 @@ def test_a_fault_that_is_no_clip_s_ends_the_run_with_its_own_words(tmp_path: Pat
     assert caught.value.hint == "make room"
     with pytest.raises(RunError, match="ValueError: no such thing"):
         run([Clips(str(tmp_path), ("bug",))])
+
+
+def test_a_rejected_clip_of_any_name_is_one_line(tmp_path: Path) -> None:
+    name = "caf\udce9\nb"
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # as strict as a pipe
+    unit = Clips(str(tmp_path), (name,)).without(name, "bad", "why")
+    run_stage("look", [unit], Console(file=shown))
+    shown.seek(0)
+    assert shown.readline() == "rejected caf\\udce9\\nb: bad, why\n"
 
 
 def test_tasks_that_no_node_could_run_are_refused_at_once(tmp_path: Path) -> None:

@@ -100,10 +100,18 @@ def pairs_bytes(pairs: Sequence[Sample], clips: CorpusSplit, num_frames: int) ->
 
 
 def write_pairs(path: Path, pairs: Sequence[Sample], clips: CorpusSplit, num_frames: int) -> None:
-    """Store a list, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_writer(path) as file:
-        file.write(pairs_bytes(pairs, clips, num_frames))
+    """Store a list, atomically.
+
+    Raises:
+        DataError: `not_written`.
+    """
+    content = pairs_bytes(pairs, clips, num_frames)
+    try:
+        with atomic_writer(path) as file:
+            file.write(content)
+    except OSError as error:
+        message = f"the pair list {path} cannot be written: {error.strerror or error}"
+        raise DataError(message, reason="not_written", path=str(path), hint="name another file") from error
 
 
 def read_pairs(path: Path, clips: CorpusSplit, num_frames: int) -> list[Sample]:

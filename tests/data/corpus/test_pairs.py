@@ -115,6 +115,13 @@ def test_a_list_for_another_window_is_refused(corpus: Corpus, tmp_path: Path) ->
         read_pairs(path, corpus.split("val"), 16)
 
 
+def test_a_list_that_cannot_be_written_is_one_message(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written") as caught:
+        write_pairs(tmp_path / "file" / "pairs.parquet", [Sample(1, 0, 21, 0)], corpus.split("val"), FRAMES)
+    assert caught.value.reason == "not_written"
+
+
 def test_a_window_outside_of_its_clip_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     clips = corpus.split("val")
     write_pairs(tmp_path / "pairs.parquet", [Sample(1, 0, 21, 0)], clips, FRAMES)
