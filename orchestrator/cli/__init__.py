@@ -1,7 +1,7 @@
 """The command `orchestrator`: what a person types. Every command is one library call and a rendering of its result.
 
 Exit codes: 0 done, 1 done but the answer is bad (a failing doctor, a plan with problems, a damaged state, two
-checkpoints that differ), 2 refused or failed with one clear message, 130 interrupted.
+checkpoints that differ, no usable clip), 2 refused or failed with one clear message, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -46,12 +46,9 @@ def align(
     told = run(videos, folder, config, console=Console(quiet=True) if as_json else out, gpus=gpus)
     if as_json:
         print_json(asdict(told))
-        return
-    facts = {"clips": told.clips, "hours": f"{told.hours:.2f}", "speakers": told.speakers, "table": told.table}
-    videos_told = f"{told.videos}, {told.videos_without_clip} of them without a good clip"
-    print_card(folder, {"videos": videos_told, **facts} | ({"not aligned yet": told.pending} if told.pending else {}))
-    _print_rejected(told.rejected, told.hours_rejected)
-    out.print(f"next: orchestrator prepare {folder} --out PREPARED", markup=False, soft_wrap=True)
+    else:
+        _print_aligned(folder, told)
+    raise typer.Exit(int(not told.clips))
 
 
 def prepare(
@@ -90,6 +87,7 @@ def prepare(
         print_json(asdict(summary))
     else:
         _print_prepared(folder, summary)
+    raise typer.Exit(int(not summary.ok))
 
 
 @app.command()
@@ -157,6 +155,14 @@ def _checked(schema: type, options: dict[str, Any], settings: list[str] | None) 
         return schema(**options | given)
     except ValidationError as error:
         raise ConfigError(describe_validation(error, schema), source="the options") from None
+
+
+def _print_aligned(folder: str, told: Any) -> None:
+    facts = {"clips": told.clips, "hours": f"{told.hours:.2f}", "speakers": told.speakers, "table": told.table}
+    videos_told = f"{told.videos}, {told.videos_without_clip} of them without a good clip"
+    print_card(folder, {"videos": videos_told, **facts} | ({"not aligned yet": told.pending} if told.pending else {}))
+    _print_rejected(told.rejected, told.hours_rejected)
+    out.print(f"next: orchestrator prepare {folder} --out PREPARED", markup=False, soft_wrap=True)
 
 
 def _print_rejected(counts: Mapping[str, int], hours: Mapping[str, float]) -> None:

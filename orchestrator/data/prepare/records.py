@@ -20,7 +20,7 @@ from orchestrator.data.importers import SourceClip
 from orchestrator.data.manifest import ManifestRow
 from orchestrator.data.sources import Sources, SourceState
 from orchestrator.errors import StorageError
-from orchestrator.storage import Folder
+from orchestrator.storage import Entry, Folder
 
 SHARD_FOLDER = "shards"
 PART_FOLDER = "parts"
@@ -37,6 +37,12 @@ class Record:
     """Bytes of the source; -1 when it could not be read, which no source matches."""
     mtime_ns: int
     """When the source was changed last."""
+    shard_size: int = 0
+    """Bytes of the shard that the clip is in: one that was cut short is not whole. 0 when it is rejected."""
+
+    def stands(self, shard: Entry | None) -> bool:
+        """Whether what was prepared of it is there, given the shard as it is now; of a rejected clip nothing is."""
+        return not self.row.ok or (shard is not None and shard.size == self.shard_size)
 
     def describes(self, clip: SourceClip, sources: Sources) -> bool:
         """Whether the source still has the prepared content. Only a changed time costs reading it."""
@@ -52,7 +58,7 @@ class Record:
     def from_json(cls, plain: Mapping[str, Any]) -> Record:
         """The inverse of `to_json`."""
         row = {**plain["row"], "speech": bytes.fromhex(plain["row"]["speech"])}
-        return cls(ManifestRow(**row), plain["size"], plain["mtime_ns"])
+        return cls(ManifestRow(**row), plain["size"], plain["mtime_ns"], plain["shard_size"])
 
 
 def write_records(out: Folder, name: str, records: Iterable[Record]) -> None:
@@ -74,9 +80,9 @@ def read_records(out: Folder, name: str) -> list[Record]:
 
 def current_records(sources: Sources, out: Folder, clips: Iterable[SourceClip], preparation: str) -> dict[str, Record]:
     """The record of every clip that is already in a shard, as it stands now and with these settings, by source."""
-    names = {entry.name for entry in out.entries(SHARD_FOLDER)}
+    files = {entry.name: entry for entry in out.entries(SHARD_FOLDER)}
     known: dict[str, list[Record]] = defaultdict(list)
-    sidecars = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+    sidecars = sorted(name.removesuffix(".json") for name in files if name.endswith(".json"))
     with ThreadPoolExecutor(_READERS) as pool:
         for records in pool.map(lambda name: read_records(out, name), sidecars):
             for record in records:
@@ -85,7 +91,7 @@ def current_records(sources: Sources, out: Folder, clips: Iterable[SourceClip], 
     found: dict[str, Record] = {}
     for clip in clips:
         for record in known.get(clip.source, ()):
-            if (not record.row.ok or record.row.shard in names) and record.describes(clip, sources):
+            if record.stands(files.get(record.row.shard)) and record.describes(clip, sources):
                 found[clip.source] = record
                 break
     return found

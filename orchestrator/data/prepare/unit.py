@@ -99,7 +99,7 @@ class PrepareUnit:
         """The clip's own record and one-clip shard under `parts/`."""
         name = f"{PART_FOLDER}/{_key(self.preparation, identity.row.clip_id)}"
         for record in read_records(out, name):
-            if not record.row.ok or out.entry(record.row.shard) is not None:
+            if record.stands(out.entry(record.row.shard)):
                 return replace(record, size=identity.size, mtime_ns=identity.mtime_ns), True
         try:
             if clip.source in self.given_up:
@@ -108,7 +108,7 @@ class PrepareUnit:
             row = self._stored(content, identity.row, f"{name}.arrow", out)
         except DataError as error:
             row = _rejected(identity.row, error.reason, _words(error, clip))
-        record = replace(identity, row=row)
+        record = replace(identity, row=row, shard_size=_size(out, row.shard))
         write_records(out, name, [record])
         return record, False
 
@@ -173,7 +173,8 @@ class PrepareUnit:
             if error.missing and read_records(out, name):
                 return  # another run into the same folder has put the same shard together, and cleared its parts
             raise
-        write_records(out, name, placed)
+        size = _size(out, f"{name}.arrow")
+        write_records(out, name, [replace(record, shard_size=size if record.row.ok else 0) for record in placed])
         for record in records:
             part = f"{PART_FOLDER}/{_key(self.preparation, record.row.clip_id)}"
             out.delete(f"{part}.json")  # first, so that no record ever points to nothing
@@ -205,6 +206,12 @@ def _encoder(specification: str | None) -> Callable[[NDArray[np.uint8]], NDArray
 def _key(preparation: str, clip_id: str) -> str:
     """The name of a clip among the finished ones."""
     return hashlib.sha256(f"{preparation}\n{clip_id}".encode()).hexdigest()[:24]
+
+
+def _size(out: Folder, shard: str) -> int:
+    """Bytes of a shard; 0 where there is none."""
+    entry = out.entry(shard) if shard else None
+    return entry.size if entry is not None else 0
 
 
 def _rejected(row: ManifestRow, reason: str, detail: str) -> ManifestRow:

@@ -300,3 +300,13 @@ def test_a_corpus_of_other_features_or_of_two_preparations_is_refused(small: tup
     with pytest.raises(DataError, match="has features of version 1, but this version computes") as caught:
         Corpus.open(out)
     assert caught.value.reason == "other_features"
+
+
+def test_a_shard_that_was_cut_short_is_prepared_anew(small: tuple[Path, Path]) -> None:
+    root, out = small
+    whole = shard_bytes(out)
+    shard = next((out / "shards").glob("*.arrow"))
+    shard.write_bytes(whole[shard.name][:1000])
+    assert left(root, out)
+    prepare_local(root, out, CONFIG)
+    assert shard_bytes(out) == whole
