@@ -12,7 +12,7 @@ from rich.console import Console
 from orchestrator.data.align.config import AlignConfig
 from orchestrator.data.align.run import AlignSummary, align_finish, align_plan
 from orchestrator.runtime.paths import require_lasting
-from orchestrator.runtime.stage import run_stage
+from orchestrator.runtime.stage import run_stage, tell_plan
 from orchestrator.runtime.units import TaskShape
 
 _PATIENCE_S = 12 * 3600
@@ -44,9 +44,6 @@ def align(
     config = config or AlignConfig()
     require_lasting("the output folder", out)
     plan = align_plan(root, out, config)
-    for note in plan.listing.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
-    if plan.done and plan.units:
-        console.print(f"{plan.done} videos are aligned already, {len(plan.units)} are left", highlight=False)
+    tell_plan(console, plan.listing.notes, f"{plan.done} videos are aligned", plan.done, len(plan.units))
     run_stage("align", plan.units, console, TaskShape(gpus=gpus, clip_timeout_s=_PATIENCE_S))
     return align_finish(root, out, config)

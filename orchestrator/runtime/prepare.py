@@ -10,7 +10,7 @@ from rich.console import Console
 from orchestrator.data.prepare import PrepareSummary, Where, finish, plan_units
 from orchestrator.data.prepare.settings import PreparationConfig
 from orchestrator.runtime.paths import require_lasting
-from orchestrator.runtime.stage import run_stage
+from orchestrator.runtime.stage import run_stage, tell_plan
 from orchestrator.runtime.units import TaskShape
 
 
@@ -39,10 +39,6 @@ def prepare(
     config = config or PreparationConfig()
     require_lasting("the output folder", out)
     plan = plan_units(root, out, config)
-    for note in plan.listing.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
-    if plan.done and plan.todo:
-        text = f"{plan.done} clips are prepared already, {plan.todo} are left"
-        console.print(text, highlight=False)
+    tell_plan(console, plan.listing.notes, f"{plan.done} clips are prepared", plan.done, plan.todo)
     run_stage("prepare", plan.units, console, TaskShape(gpus=gpus))
     return finish(root, out, config)

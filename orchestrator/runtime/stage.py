@@ -22,6 +22,22 @@ _EVERY_S = 10.0
 """Seconds between lines of a log."""
 
 
+def tell_plan(console: Console, notes: Sequence[str], finished: str, done: int, left: int) -> None:
+    """Say what the sources were taken for and, of a stage that goes on, how much is left.
+
+    Args:
+        console: where to say it.
+        notes: of the listing.
+        finished: what is done, as the beginning of a sentence, e.g. `3 clips are prepared`.
+        done: how many of them.
+        left: how many are left.
+    """
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    if done and left:
+        console.print(f"{finished} already, {left} are left", highlight=False)
+
+
 def run_stage(
     label: str,
     units: Sequence[WorkUnit],
