@@ -5,11 +5,12 @@ There are no hosts and no addresses here except where a person puts them (`stora
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from orchestrator.config.data import DataConfig
+from orchestrator.config.loss import LossConfig
 from orchestrator.config.model import ModelConfig
 from orchestrator.config.section import Section
 
@@ -54,14 +55,38 @@ class TrainConfig(Section):
     """Optimizer steps in total, those of a resumed run included."""
     global_batch: int = Field(256, ge=1)
     """Samples per optimizer step over all workers; per-worker batch and accumulation are derived from it."""
-    micro_batch: int = Field(32, ge=1)
-    """Most samples that one worker puts through the net at once."""
+    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = 32
+    """Most samples that one worker puts through the net at once; auto finds the largest that fits a GPU's memory."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast type; fp16 adds a gradient scaler and needs a GPU."""
     seed: int = Field(42, ge=0)
     """Seed of the weights, the sample stream and dropout."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits every time, on a GPU too, where they are slower; on a CPU all are."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay per step of an exponential average of the weights, which is then what is validated and exported; 0 keeps
+    none."""
+    max_bad_steps: int = Field(25, ge=1)
+    """Steps in a row with a loss or gradient that is no finite number, each of which is skipped, before the run
+    stops."""
+    patience: int = Field(0, ge=0)
+    """Validations without a new best after which the run stops; 0 goes on to the last step."""
+    stop_at_chance: int = Field(0, ge=0)
+    """Validations in a row that find the run at chance or collapsed after which it stops; 0 goes on."""
     log_every: int = Field(10, ge=1)
     """Steps between logged metrics."""
+
+
+class SpeedConfig(Section):
+    """How fast the same mathematics is computed: nothing here changes a figure by more than rounding."""
+
+    channels_last: bool | Literal["auto"] = "auto"
+    """Memory layout of the convolutions; auto takes it on a GPU in bf16 and fp16, where it is faster."""
+    compile: bool = False
+    """Compile the network with torch.compile; where that fails, training goes on without it and says so."""
+    gradient_checkpointing: bool = False
+    """Compute activations a second time in the backward pass instead of keeping them: less memory, about a third
+    slower."""
 
 
 class EvalConfig(Section):
@@ -80,8 +105,16 @@ class CheckpointConfig(Section):
 
     every: int = Field(100, ge=1)
     """Steps between checkpoints; the last step is always saved."""
+    minutes: float = Field(0.0, ge=0)
+    """Save too when the latest checkpoint is this old; 0 saves by steps only."""
     keep: int = Field(2, ge=1)
     """Checkpoints kept: this many of the best by `metric`, and besides always the last."""
+    keep_every: int = Field(0, ge=0)
+    """Keep for ever the checkpoints of every so many steps; 0 keeps none for their step."""
+    asynchronous: bool = True
+    """Write in the background while training goes on; false waits for the disk at every checkpoint."""
+    retry_s: float = Field(300.0, ge=0)
+    """Seconds for which a storage that refuses a checkpoint is asked again before the run stops."""
     metric: Literal["val/accuracy", "val/auc", "val/loss"] = "val/accuracy"
     """The validation figure that decides which checkpoint is best."""
 
@@ -91,12 +124,23 @@ class ScaleConfig(Section):
 
     num_workers: int = Field(1, ge=0)
     """Data-parallel workers; 0 runs the same loop in the driver's own process, without any worker."""
+    min_workers: int | None = Field(None, ge=1)
+    """Elastic: train with as many workers as there is room for, from this number to `num_workers`; none waits for
+    all of them."""
+    resize_s: float = Field(60.0, gt=0)
+    """Elastic: seconds between looks whether there is room for more workers."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """ddp keeps the whole state on every worker; fsdp gives each its share, for nets that do not fit one GPU. The
+    checkpoints are the same."""
+    stuck_after_s: float = Field(600.0, gt=0)
+    """Seconds without a step, a validation batch or a checkpoint after which a worker counts as stuck and all are
+    started again."""
     use_gpu: bool | Literal["auto"] = "auto"
     """One GPU per worker; auto takes them where the cluster has enough."""
     cpus_per_worker: float = Field(1, gt=0)
     """CPUs that each worker reserves."""
     max_failures: int = Field(3, ge=-1)
-    """Worker-group failures to recover from; -1 means without limit."""
+    """Failures of workers to recover from; -1 means without limit. Nodes that were announced to go do not count."""
 
 
 class TrackingConfig(Section):
@@ -161,8 +205,12 @@ class RunConfig(Section):
     """What to train on."""
     optim: OptimConfig = OptimConfig()
     """How to optimise."""
+    loss: LossConfig = LossConfig()
+    """What is optimised."""
     train: TrainConfig = TrainConfig()
     """How long."""
+    speed: SpeedConfig = SpeedConfig()
+    """How fast the same is computed."""
     eval: EvalConfig = EvalConfig()
     """How to validate."""
     checkpoint: CheckpointConfig = CheckpointConfig()
