@@ -1,8 +1,8 @@
 """Batches for one worker: the stream's samples copied once into reused memory, read ahead by threads.
 
 Promises: a global step of G samples is positions [p, p + G) of the stream whatever the world size, threads or resume
-point, and rank r of W takes its r-th W-th part; an error while reading surfaces in the consumer at the step it
-belongs to; at most `prefetch` micro-batches (and never less than one step) are read ahead.
+point, and rank r of W takes the r-th of W parts (`shares.py`); an error while reading surfaces in the consumer at the
+step it belongs to; at most `prefetch` micro-batches (and never less than one step) are read ahead.
 A step's batches are valid until the next step is asked for: then their memory is filled anew, on a GPU after the work
 that was queued until then has read it.
 """
@@ -24,6 +24,7 @@ from orchestrator.data.corpus import Corpus, SplitName
 from orchestrator.data.loader.batch import Batch as Batch
 from orchestrator.data.loader.batch import BatchMemory
 from orchestrator.data.loader.batch import collate as collate
+from orchestrator.data.loader.shares import micro_batches, share_of
 from orchestrator.data.stream import SampleStream
 from orchestrator.data.stream.augment import Augmenter
 from orchestrator.errors import DataError
@@ -39,13 +40,14 @@ class TrainLoader:
         corpus: the prepared corpus.
         split: which of its splits the stream was made for.
         stream: the sample stream.
-        global_batch: samples per step over all ranks; must be a multiple of `world_size`.
+        global_batch: samples per step over all ranks; at least one unit for each.
         micro_batch: most samples in one batch.
         rank: this worker, in [0, world_size).
         world_size: number of workers.
         start_position: stream position of the first step, `steps done * global_batch` after a resume.
         threads: reading threads; 0 reads in the consumer.
         prefetch: micro-batches read ahead; a whole step is always read ahead.
+        unit: samples that stay together on one rank and in one micro-batch.
         augmenter: draws what is to be done to each sample; none does nothing.
         pin_memory: page-locked memory, for asynchronous copies to a GPU; the next step must then be asked for on the
             stream on which the copies are made.
@@ -53,7 +55,7 @@ class TrainLoader:
         fence: marks the work that still reads a step's batches; by default that of the current stream of a GPU.
 
     Raises:
-        DataError: `bad_batch` when the global batch cannot be divided, `bad_stream` when the stream is another split's.
+        DataError: `bad_batch` when there are more ranks than units, `bad_stream` when the stream is another split's.
     """
 
     def __init__(
@@ -69,19 +71,19 @@ class TrainLoader:
         threads: int = 1,
         prefetch: int = 4,
         *,
+        unit: int = 1,
         augmenter: Augmenter | None = None,
         pin_memory: bool = False,
         clock: Callable[[], float] = time.perf_counter,
         fence: Fence | None = None,
     ) -> None:
         self._clips, self._stream, self._augmenter = corpus.split(split), stream, augmenter
-        self._global_batch, self._micro_batch = global_batch, micro_batch
-        self._rank, self._world_size, self._start = rank, world_size, start_position
+        self._global_batch, self._start = global_batch, start_position
         self._clock = clock
         self._fence = fence or (_gpu_fence if pin_memory and torch.cuda.is_available() else None)
-        self._check()
-        share = global_batch // world_size
-        self.micro_batches = -(-share // micro_batch)
+        self._check(world_size, unit)
+        self._parts = micro_batches(share_of(global_batch, rank, world_size, unit), micro_batch, unit)
+        self.micro_batches = len(self._parts)
         """Micro-batches per step of this rank."""
         self.waited_s = 0.0
         """Seconds that the consumer has waited for batches so far."""
@@ -96,7 +98,7 @@ class TrainLoader:
         self._held: list[BatchMemory] = []
         self._free: deque[tuple[BatchMemory, Callable[[], None] | None]] = deque()
         self._make_memory = partial(
-            BatchMemory.of, self._clips, min(micro_batch, share), stream.num_frames, pin=pin_memory
+            BatchMemory.of, self._clips, max(map(len, self._parts)), stream.num_frames, pin=pin_memory
         )
 
     def __iter__(self) -> Iterator[list[Batch]]:
@@ -123,11 +125,11 @@ class TrainLoader:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pending.clear()
 
-    def _check(self) -> None:
-        if self._global_batch % self._world_size:
-            message = f"the global batch must be a multiple of the {self._world_size} workers, but is"
-            hint = f"use {-(-self._global_batch // self._world_size) * self._world_size}, or another number of workers"
-            raise DataError(f"{message} {self._global_batch}", reason="bad_batch", hint=hint)
+    def _check(self, world_size: int, unit: int) -> None:
+        if self._global_batch < world_size * unit or self._global_batch % unit:
+            needed = f"must be a multiple of {unit}, and at least {unit} for each of the {world_size} workers"
+            message = f"the global batch {needed}, but is {self._global_batch}"
+            raise DataError(message, reason="bad_batch", hint="use a larger batch, or fewer workers")
         if not self._stream.table.same_windows(self._clips.table):
             name = self._clips.corpus.name
             message = f"the sample stream was not made for the {self._clips.name!r} split of {name}"
@@ -135,10 +137,9 @@ class TrainLoader:
 
     def _ranges(self) -> Iterator[range]:
         """The stream positions of this rank's micro-batches, without end."""
-        share = self._global_batch // self._world_size
-        for position in count(self._start + self._rank * share, self._global_batch):
-            for first in range(position, position + share, self._micro_batch):
-                yield range(first, min(first + self._micro_batch, position + share))
+        for position in count(self._start, self._global_batch):
+            for part in self._parts:
+                yield range(position + part.start, position + part.stop)
 
     def _take_back(self) -> None:
         """The memory of the step before may be filled again, once what is queued now has read it."""

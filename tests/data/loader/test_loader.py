@@ -20,6 +20,7 @@ from orchestrator.config.media import mel_columns
 from orchestrator.data.corpus import Corpus
 from orchestrator.data.loader import TrainLoader
 from orchestrator.data.loader.batch import Batch, BatchMemory, collate
+from orchestrator.data.loader.shares import micro_batches, share_of
 from orchestrator.data.manifest import write_manifest
 from orchestrator.data.shards import ShardKind
 from orchestrator.data.stream import Sample, SampleStream
@@ -71,7 +72,7 @@ def test_a_batch_holds_the_windows_of_its_samples(corpus: Corpus) -> None:
     assert np.array_equal(batch.mel[1, 0].numpy(), train.mel_window(2, 1, FRAMES))
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("threads", [0, 2])
 def test_the_global_sequence_is_always_the_same(corpus: Corpus, world_size: int, threads: int) -> None:
     stream = SampleStream(corpus.split("train").lengths, FRAMES, seed=3)
@@ -87,14 +88,27 @@ def test_the_global_sequence_is_always_the_same(corpus: Corpus, world_size: int,
 
 def test_micro_batches_divide_a_rank_s_share(corpus: Corpus) -> None:
     with loader(corpus, micro_batch=3, world_size=1) as batches:
-        assert [len(batch) for batch in next(batches)] == [3, 3, 2]
+        assert [len(batch) for batch in next(batches)] == [2, 3, 3]
         assert batches.micro_batches == 3
 
 
-def test_an_indivisible_batch_is_refused(corpus: Corpus) -> None:
-    with pytest.raises(DataError, match="multiple of the 3 workers, but is 8") as caught:
-        loader(corpus, world_size=3)
-    assert "use 9" in caught.value.hint
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 50), st.integers(1, 4))
+def test_shares_cover_a_step_once_in_order(units: int, world: int, largest: int, unit: int) -> None:
+    units += world
+    shares = [share_of(units * unit, rank, world, unit) for rank in range(world)]
+    assert [place for share in shares for place in share] == list(range(units * unit))
+    assert max(map(len, shares)) - min(map(len, shares)) <= unit
+    for share in shares:
+        parts = micro_batches(share, max(largest, unit), unit)
+        assert [place for part in parts for place in part] == list(share)
+        assert all(len(part) <= max(largest, unit) and len(part) % unit == 0 for part in parts)
+
+
+def test_a_rank_without_a_sample_is_refused(corpus: Corpus) -> None:
+    with pytest.raises(DataError, match="at least 1 for each of the 9 workers, but is 8"):
+        loader(corpus, world_size=9)
+    with pytest.raises(DataError, match="multiple of 3"):
+        loader(corpus, unit=3)
 
 
 def test_a_stream_of_another_split_is_refused(corpus: Corpus) -> None:
