@@ -136,7 +136,7 @@ def _checked(schema: type, options: dict[str, Any], settings: list[str] | None) 
     import yaml
     from pydantic import ValidationError
 
-    from orchestrator.config.load import describe_validation
+    from orchestrator.config.findings import describe_validation
     from orchestrator.errors import ConfigError
 
     malformed: list[str] = []

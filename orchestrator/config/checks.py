@@ -18,18 +18,42 @@ def cross_problems(config: RunConfig) -> list[str]:
         )
     if config.eval.pairs % 2:
         problems.append(f"`eval.pairs` must be even, so that the pairs are balanced, but is {config.eval.pairs}")
-    workers = max(1, config.scale.num_workers)
-    if config.train.global_batch % workers:
-        problems.append(
-            f"`train.global_batch` ({config.train.global_batch}) must be a multiple of `scale.num_workers` ({workers})"
-        )
     if config.train.precision == "fp16" and config.scale.use_gpu is False:
         problems.append("`train.precision` fp16 needs a GPU, but `scale.use_gpu` is false; use bf16 or fp32 on a CPU")
     if config.data.max_shift is not None and config.data.max_shift < config.data.min_shift:
         problems.append(
             f"`data.max_shift` must be >= `data.min_shift` ({config.data.min_shift}), but is {config.data.max_shift}"
         )
-    return problems + _augment_problems(config)
+    return problems + _batch_problems(config) + _loss_problems(config) + _augment_problems(config)
+
+
+def _batch_problems(config: RunConfig) -> list[str]:
+    """Workers that would get nothing of a batch, or that cannot be counted."""
+    problems, scale, batch = [], config.scale, config.train.global_batch
+    workers, unit = max(1, scale.num_workers), config.loss.group if config.loss.name == "info_nce" else 1
+    if batch < workers * unit:
+        needed = f"{unit} for each of the {workers} workers of `scale.num_workers`"
+        problems.append(f"`train.global_batch` must be >= {workers * unit}, {needed}, but is {batch}")
+    if scale.min_workers is not None and scale.min_workers > scale.num_workers:
+        most = f"`scale.num_workers` ({scale.num_workers})"
+        problems.append(f"`scale.min_workers` must be <= {most}, but is {scale.min_workers}")
+    return problems
+
+
+def _loss_problems(config: RunConfig) -> list[str]:
+    """Batches that would tear a group apart, and a best checkpoint by a figure that the loss does not aim at."""
+    loss, train, problems = config.loss, config.train, []
+    if loss.name == "info_nce":
+        if train.global_batch % loss.group:
+            whole = f"a multiple of `loss.group` ({loss.group}), because info_nce needs whole groups"
+            problems.append(f"`train.global_batch` must be {whole}, but is {train.global_batch}")
+        if train.micro_batch != "auto" and train.micro_batch < loss.group:
+            once = f">= `loss.group` ({loss.group}), because a group goes through the net at once"
+            problems.append(f"`train.micro_batch` must be {once}, but is {train.micro_batch}")
+    if loss.name != "cosine_bce" and config.checkpoint.metric in ("val/accuracy", "val/loss"):
+        why = f"because {loss.name} gives cosine 0.5 no meaning"
+        problems.append(f"`checkpoint.metric` must be val/auc, {why}, but is {config.checkpoint.metric}")
+    return problems
 
 
 def _augment_problems(config: RunConfig) -> list[str]:

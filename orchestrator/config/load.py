@@ -6,19 +6,19 @@ did-you-mean; LatentSync's own SyncNet YAML files load too, with a note for ever
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from orchestrator.config.checks import cross_problems
+from orchestrator.config.findings import describe_validation, did_you_mean, setting_names
 from orchestrator.config.latentsync import convert_latentsync, is_latentsync
-from orchestrator.config.model import FAMILY_NAMES, AnyModelConfig, ModelConfig, StableSyncNetConfig
+from orchestrator.config.model import AnyModelConfig, ModelConfig, StableSyncNetConfig
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
 
@@ -26,7 +26,6 @@ ConfigSource = RunConfig | str | Path | Mapping[str, Any]
 """A checked configuration, a YAML file, or the same as a mapping."""
 
 _MODEL: TypeAdapter[AnyModelConfig] = TypeAdapter(ModelConfig)
-_UNION_TAGS = {*FAMILY_NAMES, "int", "tuple[int, int]"}
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
@@ -100,27 +99,6 @@ def apply_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     return validate(raw)
 
 
-def describe_validation(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> list[str]:
-    """pydantic's findings in our grammar."""
-    return [_describe(dict(finding), schema, prefix) for finding in error.errors()]
-
-
-def setting_names(schema: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
-    """Every dotted setting of the schema."""
-    for key, field in schema.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from setting_names(inner, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`; did you mean ...?`, or nothing when no known word is near."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean `{near[0]}`?" if near else ""
-
-
 def _read(source: str | Path | Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(source, Mapping):
         path = Path(source)
@@ -151,52 +129,6 @@ def _override(raw: dict[str, Any], overrides: Sequence[str], name: str) -> dict[
 def _without_interpolation(raw: dict[str, Any]) -> Any:
     # already resolved: a value that merely looks like an interpolation must not be resolved a second time
     return OmegaConf.create(raw, flags={"allow_objects": True})
-
-
-def _describe(finding: dict[str, Any], schema: type[BaseModel], prefix: str) -> str:
-    path = [part for part in finding["loc"] if part not in _UNION_TAGS]
-    dotted = prefix + _dotted(path)
-    value, context = finding["input"], finding.get("ctx", {})
-    comparison = {"greater_than": ("gt", ">"), "greater_than_equal": ("ge", ">=")} | {
-        "less_than": ("lt", "<"),
-        "less_than_equal": ("le", "<="),
-    }
-    match finding["type"]:
-        case "extra_forbidden":
-            return f"`{dotted}` is not a setting{_suggest(path, schema, prefix)}"
-        case "missing":
-            return f"`{dotted}` is required, but missing"
-        case "literal_error":
-            return f"`{dotted}` must be {context['expected']}, but is {value!r}"
-        case "union_tag_invalid":
-            found = value.get("name") if isinstance(value, Mapping) else value
-            return f"`{dotted}.name` must be one of {context['expected_tags']}, but is {found!r}"
-        case "union_tag_not_found":
-            return f"`{dotted}.name` is required, but missing: one of {', '.join(FAMILY_NAMES)}"
-        case kind if kind in comparison:
-            key, sign = comparison[kind]
-            return f"`{dotted}` must be {sign} {context[key]}, but is {value!r}"
-        case "value_error":
-            return f"`{dotted}` {context['error']}" if dotted else str(context["error"])
-        case _:
-            return f"`{dotted}`: {finding['msg'][0].lower()}{finding['msg'][1:]}, but it is {value!r}"
-
-
-def _suggest(path: list[Any], schema: type[BaseModel], prefix: str) -> str:
-    known = list(setting_names(schema, prefix)) + [f"{prefix}{key}" for key in schema.model_fields]
-    if path and path[0] == "model":
-        known += [f"model.{key}" for key in StableSyncNetConfig.model_fields]
-    dotted = prefix + _dotted(path)
-    by_leaf = {name.rpartition(".")[2]: name for name in known}
-    leaf = dotted.rpartition(".")[2]
-    return did_you_mean(dotted, known) or (f"; did you mean `{by_leaf[leaf]}`?" if leaf in by_leaf else "")
-
-
-def _dotted(path: list[Any]) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
 
 
 def _space_problems(config: RunConfig) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.config.load import setting_names
+from orchestrator.config.findings import setting_names
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import RunError
 from orchestrator.runtime.paths import RunPaths, read_json, write_json

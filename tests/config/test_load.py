@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from orchestrator.config import apply_settings, load_config, load_config_with_notes, load_model_config
-from orchestrator.config.load import setting_names
+from orchestrator.config.findings import setting_names
 from orchestrator.errors import ConfigError
 from tests.config.latentsync_files import latentsync_yaml
 from tests.conftest import TINY_MODEL
 from tests.models.test_architectures import shipped
 
+NCE = {"name": "info_nce", "group": 8}
 FILES = ("16_pixel", "16_pixel_attn", "16_latent", "25_pixel")
 
 
@@ -72,7 +73,21 @@ def test_all_problems_come_at_once() -> None:
         ({"start": {"verb": "resume"}}, "`start.verb` is resume, which needs `start.checkpoint`"),
         ({"optim": {"warmup_steps": 20}, "train": {"steps": 10}}, "`optim.warmup_steps` must be <= `train.steps` (10)"),
         ({"eval": {"pairs": 3}}, "`eval.pairs` must be even"),
-        ({"scale": {"num_workers": 3}, "train": {"global_batch": 8}}, "must be a multiple of `scale.num_workers` (3)"),
+        (
+            {"scale": {"num_workers": 9}, "train": {"global_batch": 8}},
+            "`train.global_batch` must be >= 9, 1 for each of",
+        ),
+        ({"scale": {"num_workers": 2, "min_workers": 3}}, "`scale.min_workers` must be <= `scale.num_workers` (2)"),
+        ({"scale": {"num_workers": 0, "min_workers": 1}}, "`scale.min_workers` must be <= `scale.num_workers` (0)"),
+        ({"loss": {"group": 5}}, "`loss` must have an even `group`, two samples of each clip, but it is 5"),
+        ({"loss": NCE, "train": {"global_batch": 20}}, "must be a multiple of `loss.group` (8), because"),
+        ({"loss": NCE, "train": {"micro_batch": 7}}, "`train.micro_batch` must be >= `loss.group` (8), because"),
+        (
+            {"loss": NCE, "train": {"global_batch": 8}, "scale": {"num_workers": 2}},
+            "must be >= 16, 8 for each of the 2",
+        ),
+        ({"loss": NCE}, "`checkpoint.metric` must be val/auc, because info_nce gives cosine 0.5 no meaning"),
+        ({"loss": {"name": "margin"}, "checkpoint": {"metric": "val/loss"}}, "must be val/auc, because margin gives"),
         ({"train": {"precision": "fp16"}, "scale": {"use_gpu": False}}, "fp16 needs a GPU"),
         ({"data": {"min_shift": 5, "max_shift": 2}}, "`data.max_shift` must be >= `data.min_shift` (5), but is 2"),
         ({"data": {"near_shift": [2, 9]}}, "`data` must have near_shift with 3 <= low <= high, but it is [2, 9]"),
@@ -105,6 +120,42 @@ def test_contradictions_are_named(raw: dict[str, Any], expected: str) -> None:
 )
 def test_sweep_spaces_are_checked_against_the_schema(space: dict[str, Any], expected: str) -> None:
     assert any(expected in line for line in problems_of({"sweep": {"space": space}}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("train.micro_batch", "auot", "a whole number >= 1 or 'auto'"),
+        ("train.micro_batch", 0, "a whole number >= 1 or 'auto'"),
+        ("scale.use_gpu", "maybe", "true, false or 'auto'"),
+        ("speed.channels_last", 7, "true, false or 'auto'"),
+    ],
+)
+def test_a_value_that_fits_no_member_of_a_union_is_one_problem(setting: str, value: object, expected: str) -> None:
+    assert problems_of({}, (f"{setting}={value}",)) == [f"`{setting}` must be {expected}, but is {value!r}"]
+
+
+def test_a_value_with_the_shape_of_one_member_of_a_union_is_told_what_is_wrong_inside_it() -> None:
+    factors = [2, "x", [1, "y"], [1, 2, 3]]
+    encoder = {**TINY_MODEL["audio_encoder"], "downsample_factors": factors}
+    problems = problems_of({"model": {**TINY_MODEL, "audio_encoder": encoder}})
+    place, either = "`model.audio_encoder.downsample_factors", "a whole number or a pair of whole numbers"
+    assert problems[0] == f"{place}[1]` must be {either}, but is 'x'"
+    assert problems[1].startswith(f"{place}[2][1]`: input should be a valid integer")
+    assert problems[2:] == [f"{place}[3]` must be {either}, but is [1, 2, 3]"]
+
+
+def test_a_loss_of_groups_fits_whole_groups_and_any_number_of_workers() -> None:
+    config = load_config(
+        {
+            "model": TINY_MODEL,
+            "loss": NCE,
+            "train": {"global_batch": 24, "micro_batch": "auto"},
+            "checkpoint": {"metric": "val/auc"},
+            "scale": {"num_workers": 2, "min_workers": 1},
+        }
+    )
+    assert (config.loss.group, config.train.global_batch, config.train.micro_batch) == (8, 24, "auto")
 
 
 def test_overrides_replace_and_are_checked() -> None:
