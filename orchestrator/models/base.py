@@ -48,6 +48,13 @@ class SyncNet(nn.Module):
             return vision, speech
         return F.normalize(vision.flatten(1), dim=1), F.normalize(speech.flatten(1), dim=1)
 
+    def blocks(self) -> list[nn.Module]:
+        """The parts that are recomputed, compiled and sharded as one each; none of a net that is not trained here.
+
+        None lies within another; the forward pass calls each once, as a module.
+        """
+        return []
+
     def embed_frames(self, frames: Tensor) -> Tensor:
         """The frames' embedding, not normalised; (B, E, 1, 1) where `unit_embeddings`."""
         raise NotImplementedError

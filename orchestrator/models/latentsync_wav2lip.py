@@ -26,6 +26,9 @@ class LatentSyncWav2Lip(SyncNet):
         self.visual_encoder = tower(15, _VISUAL, activation, relu_tail=3)
         self.audio_encoder = tower(1, DEEP_MEL_STAGES, activation, relu_tail=2)
 
+    def blocks(self) -> list[nn.Module]:
+        return [*self.visual_encoder, *self.audio_encoder]
+
     def embed_frames(self, frames: Tensor) -> Tensor:
         return self.visual_encoder(frames)
 

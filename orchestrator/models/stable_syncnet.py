@@ -30,6 +30,9 @@ class StableSyncNet(SyncNet):
         self.audio_encoder = DownEncoder(config.audio_encoder)
         self.visual_encoder = DownEncoder(config.visual_encoder)
 
+    def blocks(self) -> list[nn.Module]:
+        return [*self.audio_encoder.down_blocks, *self.visual_encoder.down_blocks]
+
     def embed_frames(self, frames: Tensor) -> Tensor:
         return self.visual_encoder(frames)
 

@@ -26,6 +26,9 @@ class _BgrSyncNet(SyncNet):
     face_encoder: nn.Sequential
     audio_encoder: nn.Sequential
 
+    def blocks(self) -> list[nn.Module]:
+        return [*self.face_encoder, *self.audio_encoder]
+
     def embed_frames(self, frames: Tensor) -> Tensor:
         return self.face_encoder(frames)
 
