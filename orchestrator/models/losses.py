@@ -99,8 +99,8 @@ class InfoNCE:
     negatives of other clips. Twins keep the distance of a negative, so neither is a negative that is really in sync.
 
     Source: van den Oord et al. 2018, "Representation Learning with Contrastive Predictive Coding", symmetric as in
-    Radford et al. 2021 (CLIP); for lip sync Chung, Chung and Kang 2019, "Perfect Match", who take the negatives from
-    the same clip. Choose it where the cosine BCE stays at chance, or where only the order of candidates counts, as in
+    Radford et al. 2021 (CLIP); for lip sync Chung, Chung and Kang 2019, "Perfect Match", who match one picture with
+    many sounds. Choose it where the cosine BCE stays at chance, or where only the order of candidates counts, as in
     finding an offset: a window learns from many negatives instead of one or none.
     """
 

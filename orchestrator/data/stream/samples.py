@@ -5,6 +5,10 @@ cost that does not grow with the number of clips; the positions of one epoch vis
 labels alternate, so that every even stretch is balanced; a positive's window is drawn as a negative's is, so that its
 place tells nothing about the label. With the default settings a negative's audio comes from the same clip and shares
 no video frame with the video window.
+
+A stream of twins is for losses that contrast positives with one another: each two positions are the two windows of one
+draw, both in sync, and so each other's negatives. It visits every usable clip exactly once per epoch too, with two
+samples.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from orchestrator.config.data import DataConfig
+from orchestrator.config.data import DataConfig, NegativesConfig
 from orchestrator.data.stream.clip_table import ClipTable as ClipTable
 from orchestrator.data.stream.drawing import Drawing
 from orchestrator.data.stream.keyed import ROUNDS, Domain, permute, scale, words
@@ -56,15 +60,28 @@ class SampleStream:
         num_frames: video frames per window.
         settings: which negatives, how far away, and how much speech; the rest of it is not looked at.
         seed: seed of everything.
+        twins: positions 2k and 2k + 1 are both in sync and of one clip: the first where a negative of that draw would
+            have been seen, the second where it would have been heard. `same_clip` and `near` keep their proportion;
+            kinds with another clip's sound are left out, because such negatives stand beside the twins anyway, and
+            where no kind is left it is `same_clip`.
 
     Raises:
         DataError: as `Drawing`; `one_speaker` or `one_clip` when there is no other clip to take the sound from.
     """
 
-    def __init__(self, clips: Clips, num_frames: int, settings: DataConfig | None = None, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        clips: Clips,
+        num_frames: int,
+        settings: DataConfig | None = None,
+        *,
+        seed: int = 0,
+        twins: bool = False,
+    ) -> None:
         settings = settings or DataConfig()
         self.table, self.num_frames, self.seed = as_table(clips), num_frames, seed
-        self._mixture = Mixture(settings.negatives)
+        self._twins, self._per_draw = twins, 2 if twins else 1
+        self._mixture = Mixture(_inside(settings.negatives) if twins else settings.negatives)
         self.drawing = Drawing(self.table, num_frames, settings, self._mixture.kinds)
         """The clips and windows that may be drawn."""
         self._usable = self.drawing.usable
@@ -74,8 +91,8 @@ class SampleStream:
 
     @property
     def epoch_length(self) -> int:
-        """Samples per epoch: one of every usable clip."""
-        return len(self._usable)
+        """Samples per epoch: one of every usable clip, or the two of its twins."""
+        return len(self._usable) * self._per_draw
 
     def excluded(self) -> tuple[int, ...]:
         """Indices of the clips that are too short or too silent for the negatives, and never appear."""
@@ -83,10 +100,11 @@ class SampleStream:
 
     def sample(self, index: int) -> Sample:
         """The sample at position `index` >= 0."""
-        epoch, place = divmod(index, self.epoch_length)
-        rank = permute(place, self.epoch_length, _epoch_keys(self.seed, epoch))
-        clip, label = int(self._usable[rank]), 1 - index % 2
-        first, second, third, fourth = words(self.seed, index, Domain.PAIR, 4)
+        draw, twin = divmod(index, self._per_draw)
+        epoch, place = divmod(draw, len(self._usable))
+        rank = permute(place, len(self._usable), _epoch_keys(self.seed, epoch))
+        clip, label = int(self._usable[rank]), 1 if self._twins else 1 - index % 2
+        first, second, third, fourth = words(self.seed, draw, Domain.PAIR, 4)
         kind = self._mixture.kind(fourth)
         if kind in self.drawing.distances:
             pairs = self.drawing.pairs(clip, kind)
@@ -96,6 +114,8 @@ class SampleStream:
             assert self._neighbours is not None
             other = self._neighbours.other(rank, kind, second)
             video, audio = self.drawing.start(clip, first), self.drawing.start(other, third)
+        if twin:
+            video = audio
         if label:
             other, audio = clip, video
         firsts = self.table.firsts
@@ -105,6 +125,11 @@ class SampleStream:
 def as_table(clips: Clips) -> ClipTable:
     """The table itself, or that of plain lengths."""
     return clips if isinstance(clips, ClipTable) else ClipTable.of(clips)
+
+
+def _inside(weights: NegativesConfig) -> NegativesConfig:
+    """The kinds that take both windows from one clip, in their proportion."""
+    return NegativesConfig(same_clip=weights.same_clip or float(not weights.near), near=weights.near)
 
 
 @lru_cache(maxsize=256)
