@@ -1,12 +1,14 @@
 """From the global batch to what one worker does. Pure arithmetic.
 
-The global batch is the setting; everything else follows, so that a run means the same on 1 and on 64 workers.
+The global batch is the setting; everything else follows, so that a run means the same on 1 and on 64 workers. It need
+not be a multiple of the workers: their shares differ by at most one unit, and every sample weighs the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.data.loader.shares import micro_batches, share_of
 from orchestrator.errors import ConfigError
 
 
@@ -15,26 +17,54 @@ class BatchPlan:
     """How one optimizer step is shared out."""
 
     global_batch: int
-    per_worker: int
-    """Samples of one worker per optimizer step."""
-    micro_batch: int
-    """Samples that go through the net at once."""
+    """Samples per optimizer step over all workers."""
+    world_size: int
+    """Number of workers."""
+    largest_micro: int
+    """Most samples that go through the net at once."""
+    unit: int = 1
+    """Samples that must stay together, as the loss wants it."""
+
+    def micro_batches(self, rank: int = 0) -> list[range]:
+        """The micro-batches of a worker, as positions within the step."""
+        return micro_batches(
+            share_of(self.global_batch, rank, self.world_size, self.unit), self.largest_micro, self.unit
+        )
+
+    @property
+    def per_worker(self) -> int:
+        """Samples of the worker with most per optimizer step."""
+        return max(
+            len(share_of(self.global_batch, rank, self.world_size, self.unit)) for rank in range(self.world_size)
+        )
+
+    @property
+    def micro_batch(self) -> int:
+        """Samples that really go through the net at once."""
+        return max(map(len, self.micro_batches(self.world_size - 1)))
 
     @property
     def accumulation(self) -> int:
-        """Forward and backward passes per optimizer step."""
-        return self.per_worker // self.micro_batch
+        """Forward and backward passes per optimizer step of the worker with most."""
+        return len(self.micro_batches(self.world_size - 1))
 
 
-def plan_batches(global_batch: int, largest_micro: int, world_size: int) -> BatchPlan:
-    """Share a global batch over `world_size` workers in equal micro-batches of at most `largest_micro`.
+def plan_batches(global_batch: int, largest_micro: int, world_size: int, unit: int = 1) -> BatchPlan:
+    """Share a global batch over `world_size` workers, in micro-batches of at most `largest_micro`.
 
     Raises:
-        ConfigError: the global batch is not a multiple of the number of workers.
+        ConfigError: it is not made of whole units, or there is not one for each worker.
     """
-    if global_batch % world_size:
-        problem = f"`train.global_batch` must be a multiple of the {world_size} workers, but is {global_batch}"
-        raise ConfigError([problem], hint=f"the nearest above is {-(-global_batch // world_size) * world_size}")
-    per_worker = global_batch // world_size
-    micro = max(size for size in range(1, min(largest_micro, per_worker) + 1) if per_worker % size == 0)
-    return BatchPlan(global_batch, per_worker, micro)
+    problems = []
+    if global_batch % unit:
+        problems.append(
+            f"`train.global_batch` must be a multiple of {unit}, which the loss needs, but is {global_batch}"
+        )
+    if global_batch < world_size * unit:
+        least = f"{unit} for each of the {world_size} workers"
+        problems.append(f"`train.global_batch` must be at least {least}, but is {global_batch}")
+    if largest_micro < unit:
+        problems.append(f"`train.micro_batch` must be at least {unit}, which the loss needs, but is {largest_micro}")
+    if problems:
+        raise ConfigError(problems, hint="enlarge it, or use fewer workers")
+    return BatchPlan(global_batch, world_size, largest_micro, unit)

@@ -6,27 +6,54 @@ that neither parameter order nor wrapping (DDP) matters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from orchestrator.checkpoint import TrainState
 from orchestrator.errors import CheckpointError, RefusalReason
+from orchestrator.training.ema import WeightAverage
+from orchestrator.training.host_copy import HostCopies
+from orchestrator.training.parallel import like, whole
 
-Moments = dict[str, dict[str, Tensor]]
+Place = tuple[str, ...]
+"""Where a tensor stands in a `TrainState`: the part, the name and, for moments, the slot."""
 
 
-def optimizer_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> Moments | None:
-    """Moments by parameter name, on the CPU; none before the first step."""
-    if not optimizer.state:
-        return None
-    return {
-        name: {key: value.detach().cpu().clone() for key, value in optimizer.state[parameter].items()}
-        for name, parameter in model.named_parameters()
-        if parameter in optimizer.state
-    }
+class Snapshots:
+    """Copies of a live net and its optimizer in host memory, which later steps do not change.
+
+    Args:
+        device: where the net lives.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._copies = HostCopies(device)
+
+    def take(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, rank: int
+    ) -> dict[str, Any] | None:
+        """`weights`, `optimizer` and `ema` of a `TrainState`, on rank 0; the other ranks hold the same and copy nothing.
+
+        Where the net is in shards every rank must call this: putting a tensor together is a collective operation.
+        """
+        tensors = _live_tensors(model, optimizer, average)
+        if rank != 0:
+            if _is_sharded(model):
+                deque(tensors, maxlen=0)
+            return None
+        parts: dict[str, Any] = {"weights": {}, "ema": None if average is None else {}, "optimizer": None}
+        for (part, name, *slot), tensor in self._copies.take(tensors).items():
+            if slot:
+                parts[part] = parts[part] or {}
+                parts[part].setdefault(name, {})[slot[0]] = tensor
+            else:
+                parts[part][name] = tensor
+        return parts
 
 
 def restore_moments(
@@ -51,7 +78,7 @@ def restore_moments(
         optimizer.state[parameter] = {
             # the step counter stays a float32 tensor on the parameter's device only for fused kernels: the optimizer
             # moves it there itself, so a CPU copy is the neutral form
-            key: value.clone() if key == "step" else value.to(parameter.device, parameter.dtype, copy=True)
+            key: value.clone() if key == "step" else like(value, parameter)
             for key, value in moments[name].items()
         }
     optimizer.load_state_dict(optimizer.state_dict())
@@ -74,11 +101,6 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         ) from None
 
 
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the weights on the CPU, which later training steps do not change."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
 def check_same_model(state: TrainState, configured: Any) -> None:
     """Refuse a state of another architecture before any tensor is touched.
 
@@ -92,6 +114,25 @@ def check_same_model(state: TrainState, configured: Any) -> None:
             reason=RefusalReason.MISMATCH,
             hint="take the `model` section from the checkpoint's state.json, or choose the matching preset",
         )
+
+
+def _live_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+) -> Iterator[tuple[Place, Tensor]]:
+    """Every tensor that a run continues from, whole, under its place in a `TrainState`, one after the other."""
+    weights = dict(model.state_dict())
+    for name, value in weights.items():
+        yield ("weights", name), whole(value.detach())
+    for name in weights if average is not None else ():
+        yield ("ema", name), whole(average.values.get(name, weights[name]).detach())
+    for name, parameter in model.named_parameters():
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            yield ("optimizer", name, slot), whole(value.detach())
+
+
+def _is_sharded(model: nn.Module) -> bool:
+    """Whether each rank holds a part of every parameter only."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def _summary(config: Any) -> str:

