@@ -86,7 +86,7 @@ def _tensors(state: TrainState) -> dict[tuple[str, ...], Tensor]:
 
 
 def _assembled(bare: TrainState, tensors: dict[tuple[str, ...], Tensor]) -> TrainState:
-    parts: dict[str, dict[str, Any]] = {}
+    parts: dict[str, Any] = {}
     for (part, name, *slot), tensor in tensors.items():
         if slot:
             parts.setdefault(part, {}).setdefault(name, {})[slot[0]] = tensor

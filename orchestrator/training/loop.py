@@ -195,9 +195,12 @@ class _Run:
 
     def facts(self, decision: StartDecision) -> dict[str, object]:
         """What is decided at the start: where it starts, and on which pairs it is measured (of rank 0: the file)."""
-        pairs = {"pairs_file": self.pairs.to_bytes()} if self.context.rank == 0 else {}
-        facts = {"start": decision.to_dict(), "pairs_hash": self.pairs.hash, "notes": self.notes, **pairs}
-        return facts | ({"verdict": policies.plain(self.verdict)} if self.history else {})
+        facts: dict[str, object] = {"start": decision.to_dict(), "pairs_hash": self.pairs.hash, "notes": self.notes}
+        if self.context.rank == 0:
+            facts["pairs_file"] = self.pairs.to_bytes()
+        if self.history:
+            facts["verdict"] = policies.plain(self.verdict)
+        return facts
 
     def loader(self, corpus: Corpus) -> TrainLoader:
         """Batches from this run's position in the stream."""

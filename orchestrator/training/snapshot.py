@@ -37,7 +37,7 @@ class Snapshots:
     def take(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, rank: int
     ) -> dict[str, Any] | None:
-        """`weights`, `optimizer` and `ema` of a `TrainState`, on rank 0; the other ranks hold the same and copy nothing.
+        """`weights`, `optimizer` and `ema` of a `TrainState` on rank 0; the others hold the same and copy nothing.
 
         Where the net is in shards every rank must call this: putting a tensor together is a collective operation.
         """
@@ -123,8 +123,9 @@ def _live_tensors(
     weights = dict(model.state_dict())
     for name, value in weights.items():
         yield ("weights", name), whole(value.detach())
-    for name in weights if average is not None else ():
-        yield ("ema", name), whole(average.values.get(name, weights[name]).detach())
+    if average is not None:
+        for name, value in weights.items():
+            yield ("ema", name), whole(average.values.get(name, value).detach())
     for name, parameter in model.named_parameters():
         for slot, value in optimizer.state.get(parameter, {}).items():
             yield ("optimizer", name, slot), whole(value.detach())
