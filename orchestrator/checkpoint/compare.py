@@ -47,7 +47,7 @@ class TensorDiff:
     """One tensor that is not the same in both."""
 
     part: str
-    """`weights`, `optimizer` or `rng`."""
+    """`weights`, `ema`, `optimizer` or `rng`."""
     name: str
     """Its name; of a moment `slot/parameter`."""
     kind: Difference
@@ -161,7 +161,7 @@ def compare(
     """
     found: list[TensorDiff] = []
     equal: dict[str, int] = {}
-    for part in ("weights", "optimizer", "rng"):
+    for part in ("weights", "ema", "optimizer", "rng"):
         if getattr(a, part) is None or getattr(b, part) is None:  # one difference, among the fields
             continue
         tensors_a, tensors_b = _tensors(a, part), _tensors(b, part)
@@ -251,7 +251,7 @@ def _pieces(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def _fields(a: TrainState, b: TrainState) -> Iterator[FieldDiff]:
-    """Plain values; an optimizer or generators that only one of them has are one difference each."""
+    """Plain values; an average, an optimizer or generators that only one of them has are one difference each."""
     flat_a, flat_b = (dict(_flat(_plain(state), "")) for state in (a, b))
     for name in sorted(flat_a.keys() | flat_b.keys()):
         if flat_a.get(name) != flat_b.get(name):
@@ -262,7 +262,8 @@ def _plain(state: TrainState) -> dict[str, Json]:
     rows = {str(row.get("step", i)): row for i, row in enumerate(state.history)}
     optimizer = "fresh" if state.optimizer is None else f"moments of {len(state.optimizer)} parameters"
     generators = None if state.rng is None else f"{len(state.rng)} generators"
-    return {**state.plain(), "history": rows, "optimizer": optimizer, "rng": generators}
+    average = None if state.ema is None else f"average of {len(state.ema)} tensors"
+    return {**state.plain(), "history": rows, "ema": average, "optimizer": optimizer, "rng": generators}
 
 
 def _flat(value: Json, name: str) -> Iterator[tuple[str, Json]]:

@@ -1,7 +1,8 @@
 """The canonical directory: a `TrainState` on disk, written whole or not at all, verified when read.
 
 Layout:
-    model.safetensors       the weights
+    model.safetensors       the weights, as the optimizer steps them
+    ema.safetensors         their running average, which is what is judged and handed on; absent when there is none
     optimizer.safetensors   `slot/parameter` -> tensor; absent when the optimizer is fresh
     rng.safetensors         generator states; absent when there are none
     history.csv             past figures, one row per step; absent when there are none
@@ -9,9 +10,9 @@ Layout:
     report.json             provenance and decisions, plain data; absent without a foreign origin
     manifest.json           written last: version, kind, content hash, size and digest of every file above
 
-Promises: a directory without a whole manifest is never taken for a checkpoint; the content hash covers weights,
-optimizer, generators, history and `state.json` (with the model and the options), and neither time nor path nor report,
-so the same input and options give the same hash everywhere.
+Promises: a directory without a whole manifest is never taken for a checkpoint; the content hash covers weights, their
+average, optimizer, generators, history and `state.json` (with the model and the options), and neither time nor path nor
+report, so the same input and options give the same hash everywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from orchestrator.checkpoint.manifest import (
     content_digest,
     digest_of,
     parse_manifest,
+    written_version,
 )
 from orchestrator.checkpoint.migrations import Documents, migrate
 from orchestrator.checkpoint.partials import disk_errors, partial_directory, publish, sync_folder
@@ -46,14 +48,17 @@ from orchestrator.config.model import ModelConfig
 from orchestrator.errors import CheckpointError, RefusalReason
 
 _MODEL: TypeAdapter[AnyModelConfig] = TypeAdapter(ModelConfig)
-WEIGHTS, OPTIMIZER, RNG, HISTORY, STATE, REPORT = (
+WEIGHTS, EMA, OPTIMIZER, RNG, HISTORY, STATE, REPORT = (
     "model.safetensors",
+    "ema.safetensors",
     "optimizer.safetensors",
     "rng.safetensors",
     "history.csv",
     "state.json",
     "report.json",
 )
+TENSORS = (WEIGHTS, EMA, OPTIMIZER, RNG)
+"""The files that hold tensors."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,9 @@ def write_parts(
         )
     weights = write_tensors(folder / WEIGHTS, state.weights, as_float32=as_float32, relax=relax)
     files = {WEIGHTS: FileEntry(weights.digest, weights.size, of_tensors=True)}
+    if state.ema is not None:
+        average = write_tensors(folder / EMA, state.ema, as_float32=as_float32, relax=relax)
+        files[EMA] = FileEntry(average.digest, average.size, of_tensors=True)
     finite = True
     if state.optimizer is not None:
         moments = write_tensors(folder / OPTIMIZER, flatten(state.optimizer), as_float32=True, relax=relax)
@@ -131,9 +139,8 @@ def write_documents(state: TrainState, folder: Path, parts: WrittenParts) -> Man
     files[STATE] = _write_json(folder / STATE, plain)
     if state.provenance is not None:
         files[REPORT] = _write_json(folder / REPORT, state.provenance.to_dict())
-    digests = {name: entry.digest for name, entry in files.items()}
-    content = _content(digests.get(WEIGHTS), digests.get(OPTIMIZER), digests.get(RNG), digests.get(HISTORY), plain)
-    manifest = Manifest(content_digest(content), content, files)
+    content = _content({name: entry.digest for name, entry in files.items()}, plain)
+    manifest = Manifest(content_digest(content), content, files, written_version(content))
     _write_json(folder / MANIFEST, manifest.to_dict())
     sync_folder(folder)
     return manifest
@@ -254,13 +261,12 @@ def read_part(path: Path) -> dict[str, Tensor]:
 
 def content_of(state: TrainState) -> dict[str, str | None]:
     """The digest of each part of a state; `content_digest` of it is the state's content hash."""
-    return _content(
-        weights_hash(state.weights),
-        weights_hash(flatten(state.optimizer)) if state.optimizer is not None else None,
-        weights_hash(state.rng) if state.rng is not None else None,
-        hashlib.sha256(to_csv(state.history)).hexdigest() if state.history else None,
-        state.plain(),
-    )
+    optimizer = None if state.optimizer is None else flatten(state.optimizer)
+    tensors = {WEIGHTS: state.weights, EMA: state.ema, OPTIMIZER: optimizer, RNG: state.rng}
+    digests = {name: weights_hash(part) for name, part in tensors.items() if part is not None}
+    if state.history:
+        digests[HISTORY] = hashlib.sha256(to_csv(state.history)).hexdigest()
+    return _content(digests, state.plain())
 
 
 def state_hash(state: TrainState) -> str:
@@ -268,10 +274,11 @@ def state_hash(state: TrainState) -> str:
     return content_digest(content_of(state))
 
 
-def _content(
-    weights: str | None, optimizer: str | None, rng: str | None, history: str | None, plain: dict[str, Any]
-) -> dict[str, str | None]:
-    return {"weights": weights, "optimizer": optimizer, "rng": rng, "history": history, "state": digest_of(plain)}
+def _content(digests: Mapping[str, str], plain: dict[str, Any]) -> dict[str, str | None]:
+    """Digests by part from digests by file; without an average there is no such key, as there was none in version 2."""
+    parts = {"weights": WEIGHTS, "optimizer": OPTIMIZER, "rng": RNG, "history": HISTORY}
+    average = {"ema": digests[EMA]} if EMA in digests else {}
+    return {**{part: digests.get(name) for part, name in parts.items()}, **average, "state": digest_of(plain)}
 
 
 def flatten(optimizer: OptimizerState) -> dict[str, Tensor]:
@@ -304,7 +311,7 @@ def _read_local(folder: Path, verify: bool) -> TrainState:
     manifest = _local_manifest(folder)
     for name, entry in manifest.files.items():
         check_size(folder / name, entry)
-    tensors = {name: read_part(folder / name) for name in (WEIGHTS, OPTIMIZER, RNG) if name in manifest.files}
+    tensors = {name: read_part(folder / name) for name in TENSORS if name in manifest.files}
     if verify:
         for name, entry in manifest.files.items():
             check_digest(folder / name, entry, tensors.get(name, {}))
@@ -363,6 +370,7 @@ def _assemble(raw: dict[str, Any], report: dict[str, Any] | None, tensors: dict[
         model=model,
         weights=tensors[WEIGHTS],
         optimizer=unflatten(tensors[OPTIMIZER]) if OPTIMIZER in tensors else None,
+        ema=tensors.get(EMA),
         rng=tensors.get(RNG),
         best=Best(**best) if best else None,
         provenance=Provenance.from_dict(report) if report else None,

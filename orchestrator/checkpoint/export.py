@@ -2,7 +2,8 @@
 
 Promises: the file appears whole or not at all; weights are float32 CPU tensors; torch files load with
 `weights_only=True`; normalizing an exported file gives the same weights hash, and the step, epoch and optimizer that
-the format has room for. Weights that are float32 already are written from where they lie, without a second copy.
+the format has room for. Weights that are float32 already are written from where they lie, without a second copy. Of a
+state with a running average it is the average that is exported, without the moments, which belong to other weights.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def export(path_or_state: Location | TrainState, format: ExportFormat | str, fil
             hint="export it as `latentsync` or `safetensors`",
         )
     with partial_file(target) as partial:
-        _WRITERS[kind](state, partial)
+        _WRITERS[kind](state.judged(), partial)
     return target
 
 

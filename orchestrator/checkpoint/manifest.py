@@ -4,6 +4,8 @@ Contract (`manifest.json`): `kind`, `format_version`, `content_hash`, `content` 
 size and digest: `sha256` of the bytes, or for safetensors `tensors_sha256`, the digest of names, types, shapes and
 values), and `manifest_hash`, the sha256 of the canonical JSON of all other keys, so that damage to the manifest itself
 is noticed too. Canonical JSON: keys sorted, no spaces, UTF-8. Version 1 had the `sha256` of the bytes everywhere.
+Version 3 is version 2 with a running average of the weights: only states that have one are written in it, so that older
+readers refuse them instead of taking other weights than the judged ones; all other states keep their bytes and hashes.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from orchestrator.errors import CheckpointError, RefusalReason
 
 KIND = "syncnet-orchestrator.train-state"
 """What every manifest of ours says it is."""
-FORMAT_VERSION = 2
-"""Raised when a reader of this version could no longer understand the directory."""
+FORMAT_VERSION = 3
+"""The newest that is read; raised when a reader of this version could no longer understand the directory."""
 MANIFEST = "manifest.json"
 """Its file name."""
 REQUIRED = frozenset({"model.safetensors", "state.json"})
@@ -59,10 +61,11 @@ class Manifest:
     content_hash: str
     """Digest of the training state: same state, same hash, wherever and whenever it was written."""
     content: dict[str, str | None]
-    """Digest of each part: `weights`, `optimizer`, `rng`, `history`, `state`; none where the part is absent."""
+    """Digest of each part: `weights`, `optimizer`, `rng`, `history`, `state`; none where the part is absent. `ema` is
+    among them only where there is one."""
     files: dict[str, FileEntry]
     """Every file beside the manifest."""
-    version: int = FORMAT_VERSION
+    version: int
     """The format version of the directory."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,9 +90,14 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def content_digest(content: Mapping[str, str | None], version: int = FORMAT_VERSION) -> str:
-    """The content hash of a state whose parts have these digests."""
-    return digest_of({"kind": KIND, "format_version": version, **content})
+def written_version(content: Mapping[str, str | None]) -> int:
+    """The format version in which a state of these parts is written: the oldest that can hold it."""
+    return 3 if "ema" in content else 2
+
+
+def content_digest(content: Mapping[str, str | None], version: int | None = None) -> str:
+    """The content hash of a state whose parts have these digests; of today's version when none is given."""
+    return digest_of({"kind": KIND, "format_version": version or written_version(content), **content})
 
 
 def parse_manifest(text: bytes, path: str) -> Manifest:

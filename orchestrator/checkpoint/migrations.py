@@ -4,6 +4,7 @@ Contract: `migrate` takes the plain documents of any version up to the current o
 each step is one function, and nothing on disk is changed.
 
 Version 1: the history stood in `state.json`; a report called placeholders `allowed_classes`; there was no `schedule`.
+Version 2: no state had a running average of its weights, which is a file of its own; the documents are the same.
 """
 
 from __future__ import annotations
@@ -30,5 +31,9 @@ def _from_1_to_2(state: dict[str, Any], report: dict[str, Any] | None) -> Docume
     return {**state, "schedule": None}, report
 
 
-_STEPS: tuple[Callable[[dict[str, Any], dict[str, Any] | None], Documents], ...] = (_from_1_to_2,)
+def _from_2_to_3(state: dict[str, Any], report: dict[str, Any] | None) -> Documents:
+    return state, report
+
+
+_STEPS: tuple[Callable[[dict[str, Any], dict[str, Any] | None], Documents], ...] = (_from_1_to_2, _from_2_to_3)
 """The step at index i leads from version i + 1 to the next."""

@@ -140,6 +140,13 @@ def load_model(
 ) -> SyncNet:
     """The network of a checkpoint with its weights, in eval mode.
 
+    Args:
+        path: a file or folder in any readable format, or a canonical directory, of which the weights that it is judged
+            by are taken: the running average, where the run kept one.
+        device: where to put it.
+        model_config: the network, where weights alone do not tell it.
+        weights: `raw`, or `ema` for the running average in a foreign file.
+
     Raises:
         CheckpointError: the file is refused; `reason` says why.
     """
@@ -147,11 +154,14 @@ def load_model(
 
 
 def model_of(state: TrainState, *, device: str | torch.device = "cpu") -> SyncNet:
-    """The network of a state with its weights in float32, in eval mode. Copies: a file may change under its map."""
+    """The network of a state with its judged weights in float32, in eval mode.
+
+    Copies: a file may change under its map.
+    """
     model = build_meta(state.model)
     weights = {
         name: tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
-        for name, tensor in state.weights.items()
+        for name, tensor in state.judged_weights.items()
     }
     model.load_state_dict(weights, assign=True)
     return model.eval()

@@ -65,6 +65,18 @@ class InspectReport:
         return "optimizer" in self.present and "samples" in self.present
 
     @property
+    def averaged(self) -> bool:
+        """Whether it is judged, exported and handed on by the running average of its weights."""
+        return "ema" in self.present
+
+    @property
+    def weights_line(self) -> str:
+        """Which weights count; empty where there are no others."""
+        if not self.averaged:
+            return ""
+        return "the running average is what is evaluated, exported and started from; resume and fork take both"
+
+    @property
     def dangerous(self) -> tuple[str, ...]:
         """Names in the file that would run code in a reader that follows them."""
         return tuple(name for name in self.placeholders if runs_code(name))
@@ -95,6 +107,7 @@ class InspectReport:
             f"present: {', '.join(self.present)}",
             f"missing: {', '.join(self.missing) or 'nothing'}",
         ]
+        facts += [f"weights: {self.weights_line}"] * self.averaged
         facts += [f"{d.field} = {d.value} ({d.source}): {d.why}" for d in self.decisions]
         facts += [f"not carried over: {', '.join(self.ignored)}"] * bool(self.ignored)
         return [*facts, f"safety: {self._safety_line()}", f"values: {self.values_line}"]
@@ -114,6 +127,7 @@ def parts(state: TrainState) -> tuple[tuple[str, ...], tuple[str, ...]]:
     there = {name: getattr(state, name) is not None for name in _PARTS}
     there = {"weights": True, "step": state.step > 0, "samples": state.samples > 0, **there}
     there["history"] = bool(state.history)
+    there |= {"ema": True} if state.ema is not None else {}  # a file without one lacks nothing
     return tuple(name for name, is_there in there.items() if is_there), tuple(
         name for name, is_there in there.items() if not is_there
     )

@@ -2,13 +2,14 @@
 
 What: `TrainState` is what every foreign file is turned into, what training saves and what it resumes from.
 Contract: tensors are CPU tensors with clean names (no `module.`); everything else is plain JSON data. `optimizer=None`
-means a fresh optimizer: zero moments beside a non-zero step would make Adam's bias correction wrong.
+means a fresh optimizer: zero moments beside a non-zero step would make Adam's bias correction wrong. Where a state
+has a running average of its weights, that is what is judged, exported and handed on; training continues from both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -115,7 +116,7 @@ class TrainState:
     model: AnyModelConfig
     """The network that the weights belong to."""
     weights: dict[str, Tensor]
-    """Parameters and buffers by name."""
+    """Parameters and buffers by name, as the optimizer steps them."""
     step: int = 0
     """Optimizer steps done."""
     samples: int = 0
@@ -124,6 +125,8 @@ class TrainState:
     """Whole passes over the corpus done."""
     optimizer: OptimizerState | None = None
     """Moments by parameter name; none means fresh."""
+    ema: dict[str, Tensor] | None = None
+    """Running average of the weights, under all their names; none where the run keeps none."""
     scaler: dict[str, Json] | None = None
     """State of the gradient scaler."""
     schedule: dict[str, Json] | None = None
@@ -140,6 +143,18 @@ class TrainState:
     """Options under which a foreign file was normalized; part of the content hash."""
     provenance: Provenance | None = None
     """The foreign file at the beginning of it all; not part of the content hash."""
+
+    @property
+    def judged_weights(self) -> dict[str, Tensor]:
+        """The weights that validation measures and others are given: the running average, where there is one."""
+        return self.weights if self.ema is None else self.ema
+
+    def judged(self) -> TrainState:
+        """This state with the weights it is judged by and no others.
+
+        Of a state with a running average the optimizer goes too: its moments belong to the weights that were stepped.
+        """
+        return self if self.ema is None else replace(self, weights=self.ema, ema=None, optimizer=None)
 
     def plain(self) -> dict[str, Json]:
         """All that is no tensor, no history and not provenance, as plain JSON data: the content of `state.json`.

@@ -62,6 +62,8 @@ class StateRecord:
     """Numbers in the weights."""
     step: int = 0
     """Optimizer steps done."""
+    averaged: bool = False
+    """Whether it is judged and handed on by the running average of its weights."""
     size: int = 0
     """Bytes of all files."""
     created: float | None = None
@@ -76,7 +78,8 @@ class StateRecord:
         if not self.complete:
             return f"{self.name}  incomplete: {self.problem}"
         when = "" if self.created is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(self.created))
-        facts = (self.name, f"step {self.step}", self.architecture, f"{self.parameters:,} parameters")
+        facts = [self.name, f"step {self.step}", self.architecture, f"{self.parameters:,} parameters"]
+        facts += ["running average"] * self.averaged
         return "  ".join((*facts, f"{self.size:,} bytes", when, f"from {self.file}" if self.file else "")).rstrip()
 
 
@@ -159,5 +162,6 @@ def _described(folder: Path, blank: StateRecord) -> StateRecord:
         architecture=str(report.get("architecture", model.name)),
         parameters=sum(tensor.numel() for tensor in tensors if tensor.is_floating_point()),
         step=int(plain["step"]),
+        averaged="ema" in manifest.content,
         size=sum(entry.size for entry in manifest.files.values()),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import Any
 from torch import Tensor
 
 from orchestrator.checkpoint.directory import (
+    EMA,
     HISTORY,
     OPTIMIZER,
     RNG,
     STATE,
+    TENSORS,
     WEIGHTS,
     check_digest,
     check_size,
@@ -30,7 +32,7 @@ from orchestrator.checkpoint.directory import (
     read_part,
     read_state,
 )
-from orchestrator.checkpoint.manifest import FORMAT_VERSION, MANIFEST, Manifest, digest_of
+from orchestrator.checkpoint.manifest import FORMAT_VERSION, MANIFEST, Manifest, digest_of, written_version
 from orchestrator.checkpoint.partials import PREFIX
 from orchestrator.checkpoint.state import Json, TrainState
 from orchestrator.checkpoint.storage import (
@@ -50,7 +52,6 @@ from orchestrator.errors import CheckpointError, RefusalReason
 from orchestrator.models import skeleton
 
 _HASH = re.compile(r"[0-9a-f]{64}")
-_TENSORS = (WEIGHTS, OPTIMIZER, RNG)
 
 
 @dataclass(frozen=True)
@@ -161,14 +162,14 @@ def _check(folder: Path) -> StateCheck:
         problems += _meaning(folder)
     extra = sorted({item.name for item in there} - set(manifest.files) - {MANIFEST})
     notes = [f"{name} is not in the manifest, and is not read" for name in extra]
-    if manifest.version < FORMAT_VERSION:
+    if manifest.version < written_version(manifest.content):
         notes.append(f"written in format version {manifest.version}; it is read as version {FORMAT_VERSION}")
     return replace(result, content_hash=manifest.content_hash, problems=tuple(problems), notes=tuple(notes))
 
 
 def _unreadable(folder: Path) -> list[str]:
     """Without a manifest only the files themselves can tell."""
-    return [problem for name in _TENSORS if (folder / name).is_file() for problem in _read_problems(folder / name)]
+    return [problem for name in TENSORS if (folder / name).is_file() for problem in _read_problems(folder / name)]
 
 
 def _file_problems(folder: Path, name: str, manifest: Manifest, tensors: dict[str, Any]) -> Iterator[str]:
@@ -176,7 +177,7 @@ def _file_problems(folder: Path, name: str, manifest: Manifest, tensors: dict[st
     path, entry = folder / name, manifest.files[name]
     with _collected() as problems:
         check_size(path, entry)
-        tensors[name] = read_part(path) if name in _TENSORS else {}
+        tensors[name] = read_part(path) if name in TENSORS else {}
         check_digest(path, entry, tensors[name])
     yield from problems
 
@@ -185,7 +186,7 @@ def _inconsistencies(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Digests of the manifest that do not fit each other, its files, or the folder's name."""
     if _HASH.fullmatch(folder.name) and folder.name != manifest.content_hash:
         yield f"{folder} holds another state than its name says: {manifest.content_hash}"
-    parts = {WEIGHTS: "weights", OPTIMIZER: "optimizer", RNG: "rng", HISTORY: "history"}
+    parts = {WEIGHTS: "weights", EMA: "ema", OPTIMIZER: "optimizer", RNG: "rng", HISTORY: "history"}
     for name, part in parts.items():
         entry = manifest.files.get(name)
         if (entry is None) != (manifest.content.get(part) is None):
@@ -203,21 +204,23 @@ def _meaning(folder: Path) -> list[str]:
     """Whether what is whole also makes sense; the digests were compared already."""
     with _collected() as problems:
         state = read_state(folder, verify=False)
-        problems += _misfits(state)
-        bad = non_finite(state.weights)
-        if bad and not state.options.get("allow_non_finite"):
-            problems.append(f"{len(bad)} weights hold NaN or infinity: {', '.join(sorted(bad)[:4])}")
+        for kind, weights in (("weight", state.weights), ("average", state.ema)):
+            if weights is not None:
+                problems += _misfits(state, kind, weights)
+                bad = non_finite(weights)
+                if bad and not state.options.get("allow_non_finite"):
+                    problems.append(f"{len(bad)} {kind}s hold NaN or infinity: {', '.join(sorted(bad)[:4])}")
         problems += _optimizer_problems(state)
     return problems
 
 
-def _misfits(state: TrainState) -> Iterator[str]:
-    """Weights that are not those of the network."""
+def _misfits(state: TrainState, kind: str, weights: Mapping[str, Tensor]) -> Iterator[str]:
+    """Weights, or averages of them, that are not those of the network."""
     expected = {name: list(tensor.shape) for name, tensor in skeleton(state.model).state_dict().items()}
-    found = {name: list(tensor.shape) for name, tensor in state.weights.items()}
+    found = {name: list(tensor.shape) for name, tensor in weights.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
-            yield f"weight `{name}` has shape {found.get(name)}, but the network {expected.get(name)}"
+            yield f"{kind} `{name}` has shape {found.get(name)}, but the network {expected.get(name)}"
 
 
 def _optimizer_problems(state: TrainState) -> Iterator[str]:

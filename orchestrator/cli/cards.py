@@ -66,7 +66,8 @@ def show_states(records: list[StateRecord]) -> None:
     for record in records:
         if record.complete:
             size = f"{record.size / 1e6:,.1f} MB"
-            row = (str(record.step), record.architecture, f"{record.parameters:,}", size, record.file)
+            network = record.architecture + ", running average" * record.averaged
+            row = (str(record.step), network, f"{record.parameters:,}", size, record.file)
             table.add_row(escape(record.name), *map(escape, row))
         else:
             table.add_row(escape(record.name), "[red]incomplete[/]", escape(record.problem))
@@ -123,6 +124,7 @@ def _facts(report: InspectReport) -> Table:
         "what": f"{report.format} in {report.container}",
         "network": report.architecture,
         "parameters": f"{report.parameters:,} ({dtypes} tensors)",
+        "weights": report.weights_line,
         "position": f"step {report.step:,}, sample {report.samples:,}",
         "size": f"{report.size:,} bytes" if report.size else "",
         "sha256": report.sha256,

@@ -121,6 +121,9 @@ def export(
 ) -> None:
     """Weights in the layout that other programs load."""
     from orchestrator.checkpoint import export as write
+    from orchestrator.checkpoint import load_state
 
-    write(file, form, target)
-    out.print(f"wrote {target}", soft_wrap=True)
+    state = load_state(file)
+    write(state, form, target)
+    average = ": the running average of the weights, which is what the run is judged by" if state.ema else ""
+    out.print(f"wrote {target}{average}", soft_wrap=True)

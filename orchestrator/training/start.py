@@ -1,12 +1,17 @@
 """Where a run starts: one pure decision, printed and stored with every run.
 
 Order of precedence: this run's own latest checkpoint, then an explicit resume or fork, then init, then scratch.
+
+What becomes of a running average of the weights: resume and fork take it beside the weights, because it belongs to the
+path of the weights, which goes on; init takes the average as its weights, because that is what its source was judged
+by, and nothing of the path.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from orchestrator.checkpoint import TrainState
 from orchestrator.config.schema import StartConfig
@@ -20,9 +25,10 @@ class StartVerb(StrEnum):
     RESUME = "resume"
     """Another checkpoint, of which everything is taken: training goes on exactly."""
     FORK = "fork"
-    """Another checkpoint, of which weights, step and data position are taken; optimizer and best-so-far are new."""
+    """Another checkpoint, of which weights with their average, step and data position are taken; optimizer,
+    best-so-far and histories are new."""
     INIT = "init"
-    """The weights of another checkpoint; step 0, fresh optimizer, data from the beginning."""
+    """The weights that another checkpoint is judged by; step 0, fresh optimizer, data from the beginning."""
     SCRATCH = "scratch"
     """Fresh weights."""
 
@@ -40,10 +46,13 @@ class StartDecision:
     """The file or run that the state comes from; empty from scratch."""
     optimizer: str
     """`fresh` or `restored`."""
+    weights: str = "trained"
+    """`trained` by the optimizer, also from scratch; or `average`, where an init takes the running average."""
 
     def __str__(self) -> str:
         origin = f" from {self.source}" if self.source else ""
-        return f"{self.verb}{origin}: step {self.step}, sample {self.samples}, optimizer {self.optimizer}"
+        average = ", weights of its running average" if self.weights == "average" else ""
+        return f"{self.verb}{origin}: step {self.step}, sample {self.samples}, optimizer {self.optimizer}{average}"
 
     def to_dict(self) -> dict[str, str | int]:
         """Plain values, for MLflow and state files."""
@@ -71,13 +80,14 @@ def decide_start(
             resumed = replace(given, best=None)
             return _decision(StartVerb.RESUME, resumed, source), resumed
         case "fork":
-            forked = replace(given, optimizer=None, scaler=None, best=None, progress={})
+            forked = replace(given, optimizer=None, scaler=None, best=None, history=[], progress={})
             return _decision(StartVerb.FORK, forked, source), forked
         case _:
-            initial = replace(
-                given, step=0, samples=0, epoch=0, optimizer=None, scaler=None, best=None, progress={}, rng=None
-            )
-            return _decision(StartVerb.INIT, initial, source), initial
+            blank: dict[str, Any] = {"step": 0, "samples": 0, "epoch": 0, "history": [], "progress": {}}
+            blank |= dict.fromkeys(("optimizer", "scaler", "best", "rng"))
+            initial = replace(given.judged(), **blank)
+            decision = _decision(StartVerb.INIT, initial, source)
+            return replace(decision, weights="trained" if given.ema is None else "average"), initial
 
 
 def _decision(verb: StartVerb, state: TrainState, source: str) -> StartDecision:

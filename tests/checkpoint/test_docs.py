@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from orchestrator.checkpoint import ExportFormat, normalize
-from orchestrator.checkpoint.directory import HISTORY, OPTIMIZER, REPORT, RNG, STATE, WEIGHTS
+from orchestrator.checkpoint.directory import EMA, HISTORY, OPTIMIZER, REPORT, RNG, STATE, WEIGHTS
 from orchestrator.checkpoint.manifest import MANIFEST
 from orchestrator.errors import RefusalReason
 
@@ -29,5 +29,5 @@ def test_plain_python_reads_and_verifies_a_state(
 
 def test_every_reason_format_and_file_is_told() -> None:
     told = set(re.findall(r"^\| `([\w.]+)` \|", PAGE, re.MULTILINE))
-    files = {WEIGHTS, OPTIMIZER, RNG, HISTORY, STATE, REPORT, MANIFEST}
+    files = {WEIGHTS, EMA, OPTIMIZER, RNG, HISTORY, STATE, REPORT, MANIFEST}
     assert told == {*RefusalReason, *ExportFormat, *files}

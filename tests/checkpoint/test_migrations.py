@@ -133,7 +133,7 @@ def test_what_was_read_is_written_in_the_current_version(old: Path, tmp_path: Pa
 def test_a_newer_version_is_refused_by_name(old: Path) -> None:
     raw = json.loads((old / "manifest.json").read_text())
     del raw["manifest_hash"]
-    raw["format_version"] = 3
+    raw["format_version"] = 4
     (old / "manifest.json").write_text(json.dumps({**raw, "manifest_hash": digest(raw)}))
-    assert "format version 3" in refusal(lambda: read_state(old), RefusalReason.UNSUPPORTED)
+    assert "format version 4" in refusal(lambda: read_state(old), RefusalReason.UNSUPPORTED)
     assert not is_complete(old) and not verify(old).ok
