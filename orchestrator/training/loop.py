@@ -72,8 +72,8 @@ def train_loop(
     run = _Run.begin(config, corpus, context, state)
     context.announce(run.facts(decision))
     if decision.verb is StartVerb.CONTINUE:
-        # a crash may have come between saving this checkpoint and recording its figures
-        run.report(run.last_figures)
+        if run.last_figures:  # a crash may have come between saving this checkpoint and recording them
+            run.report(run.last_figures)
     else:
         baseline = run.validate({})
         run.report(baseline)

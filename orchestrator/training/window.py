@@ -117,9 +117,9 @@ class Stopwatch:
         elapsed = max(self._clock() - self._since, 1e-9)
         batches = self._batches
         return {
-            "samples_per_s": self._steps * global_batch / elapsed,
-            "data_wait": (batches.waited_s - self._waited) / elapsed,
-            "data_ready": (batches.ready - self._ready) / max(batches.taken - self._taken, 1),
+            "train/samples_per_s": self._steps * global_batch / elapsed,
+            "train/data_wait": (batches.waited_s - self._waited) / elapsed,
+            "train/data_ready": (batches.ready - self._ready) / max(batches.taken - self._taken, 1),
         }
 
 
