@@ -12,7 +12,7 @@ ARGS ?=
 QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow zoo check format bench wheel lock clean
+.PHONY: help setup demo test test-slow soak zoo check format bench wheel lock clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: $(STAMP)  ## The tests that take a few minutes
 
 test-slow: $(STAMP)  ## The tests that start real workers or train for a while
 	$(BIN)/python -m pytest -m slow --timeout 1200 $(ARGS)
+
+soak: $(STAMP)  ## Kill a run fifty times and compare its end (ARGS="--workers 2" kills Ray workers too)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 zoo: $(STAMP)  ## Every kind of checkpoint file: what is read and what is refused (ARGS="-k safetensors" for some)
 	$(BIN)/python -m tests.zoo $(ARGS)

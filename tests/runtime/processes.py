@@ -1,12 +1,135 @@
-"""Finding and ending the processes that a test itself started."""
+"""Starting drivers, and finding, pausing and ending the processes that a test itself started."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.config import RunConfig
+from orchestrator.runtime.paths import RunPaths, read_json
+from orchestrator.training.local import checkpoints_in
+
+
+class Driver:
+    """The command `orchestrator train` in a process of its own; what it says is kept in a file.
+
+    Args:
+        config: the configuration; written to a file, as a person would have it.
+        name: the run's name.
+        warm: fork from a process that has imported everything, which spares seconds; else a new interpreter.
+        env: more environment variables, of a new interpreter.
+    """
+
+    def __init__(
+        self, config: RunConfig, name: str, *, warm: bool = False, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.paths = RunPaths.of(config.storage, name)
+        self._before = step_of(self.paths)
+        arguments = ["train", str(write_config(config, name)), "--name", name]
+        self._said = self.paths.storage / f"{name}.txt"
+        self._process: ForkServerProcess | subprocess.Popen[bytes]
+        if warm:
+            self._process = _FORKS.Process(target=_command, args=(arguments, str(self._said)))
+            self._process.start()
+        else:
+            with self._said.open("wb") as said:
+                command = [sys.executable, "-m", "orchestrator.cli", *arguments]
+                self._process = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, **(env or {})})
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def said(self) -> str:
+        """Everything it has printed so far, on one line."""
+        return " ".join(self._said.read_text(errors="replace").split())
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The run's `status.json`; empty before there is one."""
+        return read_json(self.paths.status) or {}
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, negative for a signal; none while it runs."""
+        return self._process.poll() if isinstance(self._process, subprocess.Popen) else self._process.exitcode
+
+    def reach(self, step: int, timeout_s: float = 150) -> int:
+        """Wait until the run has reported a step, one that no driver before reported, and return it."""
+        first = max(step, self._before + 1)
+        self.until(lambda: step_of(self.paths) >= first, f"step {first}", timeout_s)
+        return step_of(self.paths)
+
+    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 150) -> None:
+        """Wait for something to happen while the driver runs."""
+        wait_for(lambda: condition() or self.code is not None, what, timeout_s, lambda: self.said)
+        assert condition(), f"the driver ended with {self.code} before {what}: {self.said}"
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.code is None, f"the driver ended with {self.code} before it was killed: {self.said}"
+        os.kill(self.pid, signal.SIGKILL)
+        assert self.wait() == -signal.SIGKILL
+
+    def wait(self, timeout_s: float = 170) -> int:
+        """Wait for its end and return the exit code."""
+        wait_for(lambda: self.code is not None, "the driver's end", timeout_s, lambda: self.said)
+        assert self.code is not None
+        return self.code
+
+    def finish(self, timeout_s: float = 170) -> None:
+        """Wait for an end without error."""
+        assert self.wait(timeout_s) == 0, self.said
+
+    def dispose(self) -> None:
+        """End it, whatever it is doing."""
+        if self.code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+
+
+@contextmanager
+def measured(driver: Driver, what: str) -> Iterator[None]:
+    """Cause a failure in the block; then wait until the run is beyond the step at which it came, and tell the cost."""
+    paths, began = driver.paths, time.monotonic()
+    before, step = read_json(paths.status) or {}, step_of(paths)
+    saved = checkpoints_in(paths.folder)[-1].name
+    yield
+
+    def beyond() -> bool:
+        status = read_json(paths.status) or {}
+        return bool(status["restarts"] > before["restarts"] and status["step"] > step)
+
+    wait_for(beyond, f"a step after {step}", 150, lambda: driver.said)
+    took = time.monotonic() - began
+    print(f"measured: {what} at step {step}, latest checkpoint {saved}: {took:.1f} s until step {step_of(paths)}")
+
+
+def step_of(paths: RunPaths) -> int:
+    """The step that a run has reported last; -1 before the first."""
+    return int((read_json(paths.status) or {}).get("step", -1))
+
+
+def write_config(config: RunConfig, name: str) -> Path:
+    """The configuration as the file that a person would have, beside the run's folder."""
+    file = RunPaths.of(config.storage, name).storage / f"{name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return file
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -23,12 +146,17 @@ def descendants(pid: int) -> dict[int, str]:
     while frontier:
         frontier = {child for child, parent in parents.items() if parent in frontier} - found
         found |= frontier
-    return {child: _command(child) for child in found}
+    return {child: _command_line(child) for child in found}
+
+
+def train_processes(driver: int | None = None, kind: str = "RayTrainWorker") -> list[int]:
+    """The processes of a kind of Ray Train actor below the driver (this process by default)."""
+    return sorted(pid for pid, command in descendants(driver or os.getpid()).items() if kind in command)
 
 
 def kill_train_worker(driver: int | None = None) -> int:
     """SIGKILL one Ray Train worker below the driver (this process by default) and return its pid."""
-    workers = [pid for pid, command in descendants(driver or os.getpid()).items() if "RayTrainWorker" in command]
+    workers = train_processes(driver)
     assert workers, "there is no train worker to kill"
     os.kill(workers[0], signal.SIGKILL)
     return workers[0]
@@ -42,15 +170,31 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 150) -> None:
+def wait_for(
+    condition: Callable[[], bool], what: str, timeout_s: float = 150, context: Callable[[], str] = lambda: ""
+) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
-        time.sleep(0.05)
+        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what} {context()}"
+        time.sleep(0.02)
 
 
-def _command(pid: int) -> str:
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["orchestrator.cli", "orchestrator.runtime.train", "mlflow", "matplotlib.pyplot"])
+
+
+def _command(arguments: list[str], said: str) -> None:
+    """What a forked process does."""
+    from orchestrator.cli import main
+
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    sys.exit(main(arguments))
+
+
+def _command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

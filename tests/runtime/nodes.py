@@ -1,0 +1,165 @@
+"""Ray clusters of a test's own, which it may break: neither the test's process nor its Ray takes part in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.runtime.processes import descendants, is_alive, train_processes, wait_for
+
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",  # no token of the person who tests is used or made
+    "RAY_health_check_period_ms": "1000",  # a node that is gone is noticed within seconds
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_JOB_STOP_WAIT_TIME_S": "60",  # as docs/reliability.md advises: time to save
+}
+"""Of these clusters; the commands that use them want it too."""
+
+
+class Nodes:
+    """A head without CPUs and nodes with one CPU each, started by `ray.cluster_utils.Cluster` elsewhere."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.runtime.nodes"]
+        self._keeper = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
+        )
+        self.address: str = self._ask("address")
+
+    @property
+    def workers(self) -> list[int]:
+        """The train workers on all nodes."""
+        return train_processes(self._keeper.pid)
+
+    def add(self) -> str:
+        """One more node; returns its id once it has joined."""
+        return self._ask("add")
+
+    def kill(self, node: str) -> None:
+        """SIGKILL of all its processes, as when a machine loses its power."""
+        self._ask("kill", node)
+
+    def announce_end(self, node: str, seconds: float) -> None:
+        """The notice that clouds give before they take a machine away."""
+        self._ask("drain", node, seconds)
+
+    def close(self) -> None:
+        """End the cluster."""
+        below = descendants(self._keeper.pid)
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.close()
+        try:
+            self._keeper.wait(30)
+        except subprocess.TimeoutExpired:
+            self._keeper.kill()
+            self._keeper.wait()
+        for pid in filter(is_alive, below):
+            os.kill(pid, signal.SIGKILL)
+
+    def _ask(self, *words: Any) -> str:
+        assert self._keeper.stdin is not None and self._keeper.stdout is not None
+        print(json.dumps(words), file=self._keeper.stdin, flush=True)
+        for line in self._keeper.stdout:
+            if line.startswith("answer "):  # Ray prints what it likes
+                return line.removeprefix("answer ").strip()
+        raise AssertionError(f"the cluster's keeper ended with {self._keeper.wait()}")
+
+
+class Head:
+    """A head with two CPUs and a dashboard, started by `ray start` and killed without a goodbye."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets want short paths
+        self._port, self._dashboard = _free_port(), _free_port()
+        self.address = f"127.0.0.1:{self._port}"
+        self.jobs_address = f"http://127.0.0.1:{self._dashboard}"
+        self.start()
+
+    def start(self) -> None:
+        """`ray start --head`, at the same address every time."""
+        options = ["--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
+        options += [f"--port={self._port}", f"--dashboard-port={self._dashboard}", f"--temp-dir={self._folder}"]
+        options += ["--num-gpus=0", "--object-store-memory=200000000"]
+        with (self._folder / "start.txt").open("ab") as said:
+            self._process = subprocess.Popen([_ray(), "start", *options], stdout=said, stderr=said, env=_environment())
+        wait_for(lambda: _answers(self._port) and _answers(self._dashboard), "the head to answer", 90)
+
+    def kill(self) -> None:
+        """SIGKILL of everything that belongs to it."""
+        below = [self._process.pid, *descendants(self._process.pid)]
+        for pid in filter(is_alive, below):
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        wait_for(lambda: not any(map(is_alive, below)), "the head's processes to be gone", 30)
+
+    def job(self, *arguments: str) -> str:
+        """`ray job ...` and what it prints."""
+        command = [_ray(), "job", arguments[0], f"--address={self.jobs_address}", *arguments[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=_environment())
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def close(self) -> None:
+        """End it and remove its files."""
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, **ENVIRONMENT}
+
+
+def _ray() -> str:
+    return str(Path(sys.executable).with_name("ray"))
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as knock:
+        return knock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _keep() -> None:
+    """Hold the cluster and do what is asked on standard input, until it ends."""
+    import ray
+    from ray.cluster_utils import Cluster
+    from ray.core.generated import autoscaler_pb2
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes: dict[str, Any] = {}
+    for line in sys.stdin:
+        word, *rest = json.loads(line)
+        answer = ""
+        if word == "address":
+            answer = cluster.address
+        elif word == "add":
+            node = cluster.add_node(num_cpus=1)
+            nodes[answer := node.node_id] = node
+        elif word == "kill":
+            cluster.remove_node(nodes.pop(rest[0]), allow_graceful=False)
+        elif word == "drain":
+            client = ray._raylet.GcsClient(address=cluster.address)  # type: ignore[attr-defined]
+            preemption = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]
+            deadline_ms = time.time_ns() // 1_000_000 + int(rest[1] * 1000)
+            accepted, why = client.drain_node(rest[0], preemption, "the cloud wants it back", deadline_ms)
+            assert accepted, why
+        print("answer", answer, flush=True)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    _keep()
