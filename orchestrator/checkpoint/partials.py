@@ -3,6 +3,7 @@
 Promises: what has its final name is whole; a failure (a full disk, missing rights) leaves nothing and is one
 `CheckpointError`; what a killed process left is named `.partial-<what>-<process>@<host>-<random>` and is removed by
 whoever writes there next, once nothing in it was written for an hour and its process does not live on this machine.
+What shall go gets such a name first, so that half of it is never taken for a whole.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ ABANDONED_AFTER = 3600.0
 
 _OWNER = re.compile(re.escape(PREFIX) + r".*-(\d+)@(.*)-[0-9a-f]{32}(\.tmp)?")
 _MOST_NAME = 16
+_made_here: set[str] = set()
 
 
 @contextlib.contextmanager
@@ -109,25 +111,40 @@ def leftovers(folder: Path) -> list[Path]:
     return []
 
 
-def remove_abandoned(folder: Path, *, now: float | None = None) -> list[Path]:
+def remove_abandoned(folder: Path, *, now: float | None = None, after_s: float = ABANDONED_AFTER) -> list[Path]:
     """Remove what killed processes left in a folder, and say what.
 
     Args:
         folder: where states or exports are written.
         now: seconds since the epoch, for tests.
+        after_s: seconds without a write after which it goes; 0 for whoever is the only writer.
     """
     moment = time.time() if now is None else now
     gone = []
     for item in leftovers(folder):
-        if moment - _last_write(item) > ABANDONED_AFTER and not _owner_lives(item.name):
+        if moment - _last_write(item) > after_s and not _owner_lives(item.name):
             shutil.rmtree(item, ignore_errors=True) if item.is_dir() else item.unlink(missing_ok=True)
             gone.append(item)
     return gone
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a directory so that it is whole or gone at every moment; one that is gone already is none of its errors.
+
+    Raises:
+        CheckpointError: `storage`, when the disk does not allow it; the directory is whole then.
+    """
+    hidden = folder.parent / partial_name(folder.name)
+    with disk_errors(folder.parent), contextlib.suppress(FileNotFoundError):
+        folder.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
 def partial_name(name: str) -> str:
     """A name for something under construction that tells who makes it."""
-    return f"{PREFIX}{name[:_MOST_NAME]}-{os.getpid()}@{_host()}-{uuid.uuid4().hex}"
+    made = f"{PREFIX}{name[:_MOST_NAME]}-{os.getpid()}@{_host()}-{uuid.uuid4().hex}"
+    _made_here.add(made)
+    return made
 
 
 def _host() -> str:
@@ -139,6 +156,8 @@ def _owner_lives(name: str) -> bool:
     owner = _OWNER.fullmatch(name)
     if owner is None or owner[2] != _host():
         return False
+    if int(owner[1]) == os.getpid():  # in containers, whoever comes next has the same number as who was killed
+        return name.removesuffix(".tmp") in _made_here
     try:
         os.kill(int(owner[1]), 0)
     except (ProcessLookupError, OverflowError):

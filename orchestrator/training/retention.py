@@ -1,0 +1,59 @@
+"""The checkpoints in a run's folder: their names, and which of them may go."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.checkpoint import is_complete, read_plain
+from orchestrator.training.metrics import score
+
+_PREFIX = "step-"
+
+
+def checkpoint_folder(run_folder: Path, step: int) -> Path:
+    """Where a run keeps the checkpoint of an optimizer step; names sort by step."""
+    return run_folder / f"{_PREFIX}{step:09d}"
+
+
+def step_of(folder: Path) -> int:
+    """The optimizer step of a checkpoint, by its folder's name."""
+    return int(folder.name.removeprefix(_PREFIX))
+
+
+def folders_in(run_folder: Path) -> list[Path]:
+    """Everything that has the name of a checkpoint, whole or not, oldest first."""
+    named = (path for path in run_folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit())
+    return sorted(named, key=step_of)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The whole checkpoints of a run's folder, oldest first."""
+    return [path for path in folders_in(folder) if is_complete(path)]
+
+
+def checkpoint_score(path: Path, metric: str) -> float | None:
+    """The figure a checkpoint was saved with, higher is better; none when it was not validated at that step.
+
+    Raises:
+        CheckpointError: it is damaged or gone.
+    """
+    value = read_plain(path)["progress"].get("metrics", {}).get(metric)
+    return None if value is None or math.isnan(value) else score(metric, float(value))
+
+
+def stale(saved: Sequence[Path], scores: Mapping[Path, float | None], keep: int, keep_every: int = 0) -> list[Path]:
+    """Which checkpoints to delete: all but the `keep` best, the last, and those of every `keep_every` steps. Pure.
+
+    Args:
+        saved: the checkpoints, oldest first.
+        scores: the figure of each, higher is better; none where there is none.
+        keep: how many of the best stay; on a tie the earlier stays.
+        keep_every: those whose step is a multiple of it stay, step 0 not for that reason; 0 keeps none for its step.
+    """
+    scored = [path for path in saved if scores[path] is not None]
+    kept = {*sorted(scored, key=lambda path: -(scores[path] or 0.0))[:keep], *saved[-1:]}
+    if keep_every:
+        kept |= {path for path in saved if step_of(path) > 0 and step_of(path) % keep_every == 0}
+    return [path for path in saved if path not in kept]
