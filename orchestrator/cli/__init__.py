@@ -17,11 +17,13 @@ import typer
 from rich.table import Table
 
 from orchestrator import __version__
-from orchestrator.cli import checkpoints, data
+from orchestrator.cli import checkpoints, data, look
 from orchestrator.cli.console import (
     AsJson,
     Checkpoint,
+    ConfigFile,
     ModelFile,
+    Overrides,
     err,
     model_in,
     out,
@@ -37,10 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train SyncNets from any pretrained file: inspect, normalize, prepare, train, sweep, evaluate, export.",
 )
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; LatentSync's own files load too.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")]
 Name = Annotated[str, typer.Option("--name", help="The run's name: the same name continues the same run.")]
-NameOrNone = Annotated[str | None, typer.Option("--name", help="The run's name, to tell a start from a continuation.")]
 Data = Annotated[Path, typer.Option("--data", help="The folder that `prepare` wrote.")]
 
 
@@ -108,20 +107,7 @@ app.command()(data.prepare)
 app.add_typer(data.app, name="data")
 
 
-@app.command()
-def plan(config: ConfigFile, overrides: Overrides = None, name: NameOrNone = None, as_json: AsJson = False) -> None:
-    """What would happen: start decision, steps, sizes, and every problem at once."""
-    from orchestrator.planning import plan as look_ahead
-
-    result = look_ahead(config, overrides or [], name=name)
-    if as_json:
-        print_json({"start": result.start, **result.facts, "notes": result.notes, "problems": result.problems})
-    else:
-        print_card(str(config), {"start": result.start, **result.facts})
-        print_notes(result.notes)
-        for problem in result.problems:
-            err.print(f"problem: {problem}", markup=False, soft_wrap=True)
-    raise typer.Exit(int(bool(result.problems)))
+app.command()(look.plan)
 
 
 @app.command()
@@ -145,18 +131,7 @@ def sweep(config: ConfigFile, name: Name, overrides: Overrides = None) -> None:
     _print_ranking(run(load_config(config, overrides or []), name, console=out))
 
 
-@app.command()
-def status(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A run; all of them when left out.")] = None,
-    storage: Annotated[str, typer.Option(help="The folder that holds the runs.")] = "runs",
-) -> None:
-    """Progress, ETA, best value and MLflow run of one or all runs."""
-    from orchestrator.runtime.progress import read_statuses
-
-    table = Table("run", "state", "progress", "best", "MLflow run", box=None)
-    for row in read_statuses(storage, name):
-        table.add_row(*row)
-    out.print(table)
+app.command()(look.status)
 
 
 @app.command()
@@ -190,20 +165,7 @@ def evaluate(
 
 
 app.command()(checkpoints.export)
-
-
-@app.command()
-def doctor(storage: Annotated[str, typer.Option(help="The folder that holds the runs.")] = "runs") -> None:
-    """Numbered checks of this machine: packages, storage, MLflow, Ray."""
-    from orchestrator.doctor import examine
-
-    findings = examine(storage)
-    for number, finding in enumerate(findings, 1):
-        mark = "[green]ok[/]" if finding.ok else "[red]problem[/]"
-        out.print(f"{number}. {mark} {finding.check}: {finding.found}", soft_wrap=True)
-        if finding.hint:
-            out.print(f"   {finding.hint}", markup=False, soft_wrap=True)
-    raise typer.Exit(int(not all(finding.ok for finding in findings)))
+app.command()(look.doctor)
 
 
 def _print_result(result: Any) -> None:

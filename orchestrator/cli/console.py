@@ -26,6 +26,9 @@ Checkpoint = Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint fi
 ModelFile = Annotated[
     Path | None, typer.Option("--model-config", "--config", help="A YAML file that describes the network.")
 ]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; LatentSync's own files load too.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")]
+NameOrNone = Annotated[str | None, typer.Option("--name", help="The run's name, to tell a start from a continuation.")]
 
 
 def model_in(config: Path | None) -> Any:

@@ -7,22 +7,41 @@ run in this process, on a cluster, or one that somebody else started.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from orchestrator.errors import RunError
-from orchestrator.runtime.paths import RunPaths, is_driven, read_json, storage_folder
-from orchestrator.training.metrics import score
+from orchestrator.runtime.paths import RunPaths
+from orchestrator.runtime.status import RunState, RunStatus, read_status
 
 _POLL_S = 0.5
-_LINE_EVERY_S = 10.0
+_LINES_POLL_S = 2.0
+_FIRST_LINE_S = 5.0
+_LINE_EVERY_S = 60.0
+_FIGURES = (
+    ("samples/s", "train/samples_per_s", ".1f"),
+    ("data wait", "train/data_wait", ".0%"),
+    ("loss", "train/loss", ".4f"),
+    ("accuracy", "train/accuracy", ".1%"),
+    ("val accuracy", "val/accuracy", ".1%"),
+    ("skipped", "train/skipped", ".0f"),
+)
+"""What the line shows of the metrics: label, key, format."""
+_ONLY_IF_ANY = {"train/skipped"}
+_COLOURS = {"LEARNING": "green", "AT_CHANCE": "yellow", "OVERFITTING": "yellow", "COLLAPSED": "red"} | {
+    RunState.STALLED: "red",
+    RunState.INTERRUPTED: "yellow",
+    RunState.FAILED: "red",
+    RunState.DAMAGED: "red",
+    RunState.RUNNING: "green",
+    RunState.FINISHED: "green",
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +51,35 @@ class Look:
     completed: int
     total: int
     text: str
-    """What else there is to say, in one line."""
+    """What else there is to say, in one line of console markup."""
+    key: tuple[object, ...] = ()
+    """What a person wants to hear of at once when it changes: the states, restarts."""
+
+
+class Cadence:
+    """When the next plain line is due: the first soon, then ever more rarely, and at once when something changed.
+
+    Args:
+        first_s: seconds to the first line.
+        most_s: seconds between lines in the long run; the pause doubles until then.
+    """
+
+    def __init__(self, first_s: float = _FIRST_LINE_S, most_s: float = _LINE_EVERY_S) -> None:
+        self._pause, self._most = first_s, most_s
+        self._next: float | None = None
+        self._key: tuple[object, ...] | None = None
+
+    def due(self, now: float, key: tuple[object, ...]) -> bool:
+        """Whether a line is due at `now` seconds; asking is telling that it will be written."""
+        if self._next is None:
+            self._next = now + self._pause
+        changed, self._key = self._key is not None and key != self._key, key
+        if not changed and now < self._next:
+            return False
+        if not changed:
+            self._pause = min(2 * self._pause, self._most)
+        self._next = now + self._pause
+        return True
 
 
 @contextmanager
@@ -49,91 +96,88 @@ def follow(paths: RunPaths, console: Console) -> Iterator[None]:
         thread.join()
 
 
-def read_statuses(storage: str, name: str | None) -> list[tuple[str, str, str, str, str]]:
-    """Rows (run, state, progress, best, MLflow run) of one run with its trials, or of all runs of a storage folder.
-
-    Raises:
-        RunError: there is no such run.
-    """
-    folder = storage_folder(storage)
-    found = [*folder.glob(f"{name or '*'}/status.json"), *(folder.glob(f"{name}/trials/*/status.json") if name else ())]
-    if name is not None and not found:
-        raise RunError(f"there is no run {name!r} in {folder}", hint="`orchestrator status` lists all runs")
-    return [
-        _row(path.parent, read_json(path) or {}) for path in sorted(found, key=lambda path: (len(path.parts), path))
-    ]
-
-
 def look_at(folder: Path) -> Look | None:
-    """How far the run or sweep in a folder is; none before it has begun."""
-    status = read_json(folder / "status.json")
-    if not status or "state" not in status:
+    """How far the run or sweep in a folder is; none before it has begun, or while its status cannot be read."""
+    if not (folder / "status.json").exists():
         return None
-    if "trials" in status:
-        return _look_at_sweep(folder, status)
-    metrics = status.get("metrics", {})
-    parts = [f"{label} {metrics[key]:{form}}" for label, key, form in _FIGURES if metrics.get(key) is not None]
-    left = eta(status)
-    return Look(status["step"], status["total_steps"], ", ".join(parts + ([f"ETA {left}"] if left else [])))
+    status = read_status(folder)
+    return None if status.state is RunState.DAMAGED else look(status)
 
 
-def eta(status: dict[str, Any]) -> timedelta | None:
-    """Time to the last step at the present speed; none before there is a speed, or after the end."""
-    speed, left = status.get("steps_per_s"), status["total_steps"] - status["step"]
-    if not speed or left <= 0 or status["state"] != "running":
-        return None
-    return timedelta(seconds=round(left / speed))
+def look(status: RunStatus) -> Look:
+    """What there is to say about a run or sweep."""
+    parts = _sweep_parts(status) if status.is_sweep else _run_parts(status)
+    if status.state is not RunState.RUNNING:
+        parts.insert(0, coloured(status.state))
+    key = (status.state, status.verdict.get("state"), status.restarts, *_trial_states(status))
+    return Look(status.step, status.total_steps, ", ".join(parts), key)
 
 
-_FIGURES = (
-    ("loss", "train/loss", ".4f"),
-    ("val accuracy", "val/accuracy", ".1%"),
-    ("best", "best/value", ".4g"),
-    ("samples/s", "train/samples_per_s", ".1f"),
-    ("data wait", "train/data_wait", ".0%"),
-)
+def coloured(state: str) -> str:
+    """A state in its colour, as console markup."""
+    colour = _COLOURS.get(state)
+    return f"[{colour}]{escape(state)}[/]" if colour else escape(str(state))
 
 
-def _look_at_sweep(folder: Path, status: dict[str, Any]) -> Look:
-    trials = [read_json(path) or {} for path in folder.glob("trials/*/status.json")]
-    ended = sum(trial.get("state") not in (None, "running") for trial in trials)
-    now = [trial for trial in trials if trial.get("state") == "running"]
-    running = [f"{trial['name']} {trial['step']}/{trial['total_steps']}" for trial in now]
-    best = [trial["metrics"]["best/value"] for trial in trials if "best/value" in trial.get("metrics", {})]
-    parts = [f"running {', '.join(sorted(running))}"] if running else []
-    parts += [f"best {max(best, key=lambda value: score(status['metric'], value)):.4g}"] if best else []
-    return Look(ended, status["trials"], ", ".join(parts))
+def _run_parts(status: RunStatus) -> list[str]:
+    figures = status.metrics
+    parts = [] if status.eta is None else [f"ETA {status.eta}"]
+    for label, key, form in _FIGURES:
+        value = figures.get(key)
+        if value is not None and (value or key not in _ONLY_IF_ANY):
+            parts.append(f"{label} {value:{form}}")
+    if status.best is not None:
+        parts.append(f"best {status.best[0]:.4g}")
+    if status.verdict.get("state"):
+        parts.append(coloured(str(status.verdict["state"])))
+    if status.restarts:
+        parts.append(f"restarts {status.restarts}")
+    if status.checkpoint is not None:
+        parts.append(f"checkpoint {status.checkpoint}")
+    return parts
 
 
-def _row(folder: Path, status: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    look, metrics, state = look_at(folder), status.get("metrics", {}), status.get("state", "")
-    if state == "running" and not (is_driven(folder) or is_driven(folder.parent.parent)):  # a trial has its sweep's
-        state = "interrupted"
-    progress = f"{look.completed}/{look.total} {look.text}" if look else ""
-    best = f"{metrics['best/value']:.4f} at step {int(metrics['best/step'])}" if "best/step" in metrics else ""
-    return status.get("name", folder.name), state, progress, best, status.get("run_id", "")
+def _sweep_parts(status: RunStatus) -> list[str]:
+    now = [
+        f"{escape(trial.name)} {trial.step}/{trial.total_steps}"
+        + (f" {coloured(str(trial.verdict['state']))}" if trial.verdict.get("state") else "")
+        for trial in status.trials
+        if trial.state is RunState.RUNNING
+    ]
+    parts = [f"running {', '.join(now)}"] if now else []
+    return parts + ([] if status.best is None else [f"best {status.best[0]:.4g} of {escape(str(status.best[1]))}"])
+
+
+def _trial_states(status: RunStatus) -> tuple[object, ...]:
+    return tuple((trial.name, trial.state) for trial in status.trials)
 
 
 def _live(paths: RunPaths, console: Console, done: threading.Event) -> None:
     columns = (
         SpinnerColumn(),
-        TextColumn(paths.name),
-        BarColumn(),
+        TextColumn("{task.fields[name]}", markup=False),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.description}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("starting", total=None)
+        task = progress.add_task("starting", total=None, name=paths.name)
         while not done.wait(_POLL_S):
-            look = look_at(paths.folder)
-            if look is not None and (look.completed or look.text):
-                progress.update(task, total=look.total, completed=look.completed, description=look.text)
+            now = look_at(paths.folder)
+            if now is not None and (now.completed or now.text):
+                progress.update(task, total=now.total or None, completed=now.completed, description=now.text)
 
 
 def _lines(paths: RunPaths, console: Console, done: threading.Event) -> None:
-    shown = None
-    while not done.wait(_LINE_EVERY_S):
-        look = look_at(paths.folder)
-        if look is not None and look != shown:
-            console.print(f"{paths.name}: {look.completed}/{look.total} {look.text}", soft_wrap=True, highlight=False)
-            shown = look
+    cadence, shown = Cadence(), None
+    while True:
+        ended = done.wait(_LINES_POLL_S)
+        now = look_at(paths.folder)
+        # how it ended is told by whoever waits for it; what is not yet told of the way there is told here
+        due = now is not None and (cadence.due(time.monotonic(), now.key) or ended)
+        if now is not None and due and now != shown and (now.completed or now.text):
+            line = f"{escape(paths.name)}: {now.completed}/{now.total} {now.text}"
+            console.print(line, soft_wrap=True, highlight=False)
+            shown = now
+        if ended:
+            return

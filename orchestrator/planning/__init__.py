@@ -1,0 +1,175 @@
+"""`plan`: what a configuration would do, before it does anything.
+
+It reads the same files and takes the same decisions as `train`, but writes nothing and starts nothing. What can be
+known without running is computed (steps, disk, memory); how long it takes is measured, by some real steps on this
+machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.checkpoint import inspect
+from orchestrator.config.load import load_config_with_notes
+from orchestrator.config.media import FPS
+from orchestrator.config.model import input_shape, training_problem
+from orchestrator.config.schema import RunConfig
+from orchestrator.data.corpus import Corpus
+from orchestrator.data.stream import SampleStream
+from orchestrator.errors import OrchestratorError
+from orchestrator.models import skeleton
+from orchestrator.planning.advice import Circumstances, advice, disk_problem
+from orchestrator.planning.cost import Cost
+from orchestrator.planning.machine import free_disk, planned_device
+from orchestrator.planning.probe import BUDGET_S, has_batch_norm
+from orchestrator.planning.sizes import disk_use, happenings
+from orchestrator.runtime.paths import RunPaths
+from orchestrator.training.fitting import check_fits
+from orchestrator.training.local import checkpoints_in
+
+__all__ = ["Plan", "plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would happen."""
+
+    config: RunConfig
+    start: str
+    """Where the run would start, in words."""
+    facts: dict[str, Any]
+    """Figures by name, in the order in which to show them."""
+    notes: list[str] = field(default_factory=list)
+    """What was reinterpreted or left out of a foreign configuration file, and what a person should know."""
+    problems: list[str] = field(default_factory=list)
+    """Everything that would stop the run; empty when it would start."""
+
+
+def plan(
+    source: str | Path | RunConfig,
+    overrides: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    probe: bool = True,
+    budget_s: float = BUDGET_S,
+) -> Plan:
+    """Look ahead.
+
+    Args:
+        source: a configuration file, or a checked configuration.
+        overrides: `a.b=c` strings, for a file.
+        name: the run's name, to tell a start from a continuation.
+        probe: measure some real steps on this machine, for the time that the run takes.
+        budget_s: seconds that measuring may take.
+
+    Raises:
+        ConfigError: the configuration itself has problems; all other problems are listed in the plan.
+    """
+    config, notes = (source, []) if isinstance(source, RunConfig) else load_config_with_notes(source, overrides)
+    notes, problems = list(notes), list[str]()
+    facts = _model_facts(config) | _length_facts(config) | _data_facts(config)
+    done, start = _attempt(lambda: _start(config, name), problems) or (0, "unknown")
+    for facts_of in (_corpus_facts, _start_facts, lambda config: _disk_facts(config, notes, problems)):
+        facts |= _attempt(lambda: facts_of(config), problems) or {}  # noqa: B023
+    cost = _attempt(lambda: Cost.of(config), problems) if training_problem(config.model) is None else None
+    if cost is not None:
+        facts |= cost.batch_facts() | cost.memory_facts(notes)
+        if probe:
+            facts |= cost.time_facts(config.train.steps - done, budget_s, notes)
+    return Plan(config, start, facts, notes, problems)
+
+
+def _attempt(look: Callable[[], Any], problems: list[str]) -> Any:
+    """What a look gives; what it refuses is a problem and keeps nothing else from being looked at."""
+    try:
+        return look()
+    except OrchestratorError as error:
+        problems.append(str(error))
+        return None
+
+
+def _model_facts(config: RunConfig) -> dict[str, Any]:
+    shape = input_shape(config.model)
+    return {
+        "model": config.model.name,
+        "parameters": _parameters(config),
+        "frames": "x".join(map(str, shape.frames)),
+        "mel": "x".join(map(str, shape.audio)),
+        "loss": config.loss.name,
+    }
+
+
+def _length_facts(config: RunConfig) -> dict[str, Any]:
+    samples = config.train.steps * config.train.global_batch
+    return {
+        "steps": config.train.steps,
+        "samples": samples,
+        "hours of video seen": round(samples * config.model.num_frames / FPS / 3600, 2),
+        "validations": f"{happenings(config.train.steps, config.eval.every) + 1} of {config.eval.pairs} pairs",
+    }
+
+
+def _data_facts(config: RunConfig) -> dict[str, Any]:
+    data = config.data
+    weights = {name: weight for name, weight in dict(data.negatives).items() if weight}
+    total = sum(weights.values())
+    negatives = ", ".join(f"{name} {weight / total:.0%}" for name, weight in weights.items())
+    augment = ", ".join(f"{name} {value:g}" for name, value in dict(data.augment).items() if value)
+    return {"negatives": negatives, "augmentation": augment or "none"}
+
+
+def _corpus_facts(config: RunConfig) -> dict[str, Any]:
+    if config.data.path is None:
+        return {"corpus": "not given (data.path)"}
+    corpus = Corpus.open(os.path.expanduser(config.data.path), config.data.cache)
+    check_fits(corpus, config.model)
+    table = corpus.split("train").table
+    stream = SampleStream(table, config.model.num_frames, config.data)
+    epoch, hours = stream.epoch_length, int(table.lengths.sum()) / FPS / 3600
+    left_out = {"too short": stream.drawing.short, "too silent": stream.drawing.silent}
+    why = "".join(f", {count} {what}" for what, count in left_out.items() if count)
+    return {
+        "train clips": f"{epoch} usable of {len(table)}{why}, {hours:.2f} h",
+        "validation clips": len(corpus.clips("val")),
+        "passes over the clips": round(config.train.steps * config.train.global_batch / epoch, 1),
+    }
+
+
+def _start_facts(config: RunConfig) -> dict[str, Any]:
+    if config.start.checkpoint is None:
+        return {}
+    report = inspect(config.start.checkpoint, model_config=config.model)
+    return {"starting file": f"{report.format}, {report.architecture}"}
+
+
+def _disk_facts(config: RunConfig, notes: list[str], problems: list[str]) -> dict[str, Any]:
+    parameters, disk, free = _parameters(config), disk_use(_parameters(config), config), free_disk(config.storage)
+    device, norms = planned_device(config.scale), has_batch_norm(skeleton(config.model))
+    notes += advice(config, Circumstances(parameters, norms, device, disk, free))
+    problem = disk_problem(disk, free, config.storage)
+    problems += [problem] if problem else []
+    return {
+        "checkpoint size (MB)": round(disk.one / 1e6, 1),
+        "checkpoints kept": disk.kept,
+        "disk for checkpoints (MB)": round(disk.most / 1e6, 1),
+        "free disk (MB)": round(free / 1e6, 1),
+    }
+
+
+def _start(config: RunConfig, name: str | None) -> tuple[int, str]:
+    """Steps taken already, and where the run would start, in words."""
+    if name is not None:
+        saved = checkpoints_in(RunPaths.of(config.storage, name).folder)
+        if saved:
+            return int(saved[-1].name.rpartition("-")[2]), f"continue from this run's own {saved[-1].name}"
+    if config.start.checkpoint is None:
+        return 0, "scratch: fresh weights"
+    return 0, f"{config.start.verb} from {config.start.checkpoint}"
+
+
+def _parameters(config: RunConfig) -> int:
+    return sum(parameter.numel() for parameter in skeleton(config.model).parameters())

@@ -1,0 +1,67 @@
+"""How much a run takes: validations, checkpoints, disk. Pure arithmetic on a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.config.schema import CheckpointConfig, RunConfig
+
+_FLOAT = 4
+"""Bytes of a weight, a gradient or a moment: all are kept in float32, whatever the precision of the passes is."""
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """What a run's checkpoints take on disk."""
+
+    one: int
+    """Bytes of one checkpoint."""
+    kept: int
+    """Checkpoints at the end, at most."""
+
+    @property
+    def at_the_end(self) -> int:
+        """Bytes that stay."""
+        return self.one * self.kept
+
+    @property
+    def most(self) -> int:
+        """Bytes while the last one is written: an older one goes only when the new one is safe."""
+        return self.one * (self.kept + 1)
+
+
+def copies_of_weights(config: RunConfig) -> int:
+    """How many float32 values a run keeps per weight: itself, two moments, and the average where there is one."""
+    return 3 + (config.train.ema_decay > 0)
+
+
+def checkpoint_bytes(parameters: int, config: RunConfig) -> int:
+    """Bytes of one checkpoint on disk; the documents beside the tensors are not counted."""
+    return _FLOAT * parameters * copies_of_weights(config)
+
+
+def disk_use(parameters: int, config: RunConfig) -> DiskUse:
+    """What the checkpoints of a run take, at most."""
+    return DiskUse(checkpoint_bytes(parameters, config), kept_checkpoints(config.train.steps, config))
+
+
+def kept_checkpoints(steps: int, config: RunConfig) -> int:
+    """Checkpoints that are kept at the end, at most: the best, the last, and those kept for their step."""
+    settings = config.checkpoint
+    # those asked for by the clock or by a stop are not counted: retention removes them again
+    return min(saves(steps, settings), settings.keep + 1 + kept_for_their_step(steps, settings))
+
+
+def kept_for_their_step(steps: int, settings: CheckpointConfig) -> int:
+    """Checkpoints that `checkpoint.keep_every` keeps for ever, step 0 included."""
+    return steps // settings.keep_every + 1 if settings.keep_every else 0
+
+
+def saves(steps: int, settings: CheckpointConfig) -> int:
+    """Checkpoints that are written by steps, step 0 included."""
+    return happenings(steps, settings.every) + 1
+
+
+def happenings(steps: int, every: int) -> int:
+    """How often something happens in `steps` steps that happens every so many and after the last one."""
+    return -(-steps // every)
