@@ -15,7 +15,8 @@ from orchestrator.config import RunConfig, apply_settings
 from orchestrator.errors import CheckpointError, ConfigError, DataError, RunError
 from orchestrator.runtime import execute
 from orchestrator.runtime.paths import RunPaths, driving, read_json, storage_folder, write_json
-from orchestrator.runtime.progress import look_at, read_statuses
+from orchestrator.runtime.progress import look_at
+from orchestrator.runtime.status import RunState, read_statuses
 from orchestrator.runtime.train import TrainResult, train
 from orchestrator.tracking import find_run, read_history
 
@@ -96,8 +97,9 @@ def test_the_same_command_again_repeats_nothing(finished: tuple[RunConfig, Train
 
 def test_status_shows_it(finished: tuple[RunConfig, TrainResult]) -> None:
     config, result = finished
-    (row,) = read_statuses(config.storage, "one")
-    assert row[:2] == ("one", "finished") and row[2].startswith("6/6") and row[4] == result.run_id
+    (status,) = read_statuses(config.storage, "one")
+    assert (status.name, status.state, status.step, status.total_steps) == ("one", RunState.FINISHED, 6, 6)
+    assert (status.run_id, status.checkpoint, status.best) == (result.run_id, 6, (result.best, result.best_step))
     assert look_at(result.folder) is not None
     with pytest.raises(RunError, match="there is no run 'two'"):
         read_statuses(config.storage, "two")
@@ -222,9 +224,9 @@ def test_what_is_missing_is_named_before_anything_starts(tiny_config: RunConfig,
 def test_a_run_has_one_driver_at_a_time(tiny_config: RunConfig) -> None:
     paths = RunPaths.of(tiny_config.storage, "busy")
     write_json(paths.status, {"name": "busy", "state": "running", "step": 0, "total_steps": 9})
-    assert read_statuses(tiny_config.storage, "busy")[0][1] == "interrupted"
+    assert read_statuses(tiny_config.storage, "busy")[0].state is RunState.INTERRUPTED
     with driving(paths), pytest.raises(RunError, match="another process is driving"):
-        assert read_statuses(tiny_config.storage, "busy")[0][1] == "running"
+        assert read_statuses(tiny_config.storage, "busy")[0].state is RunState.RUNNING
         train(tiny_config, "busy")
     assert train(apply_settings(tiny_config, {"train.steps": 2}), "idle").step == 2
 
