@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ import torch
 from orchestrator.checkpoint import TrainState, read_state
 from orchestrator.config import RunConfig, apply_settings
 from orchestrator.data.corpus import Corpus
-from orchestrator.errors import CheckpointError
+from orchestrator.data.loader import Batch, TrainLoader
+from orchestrator.errors import CheckpointError, RunError
+from orchestrator.training.context import Request
+from orchestrator.training.evaluation import evaluate
 from orchestrator.training.local import LocalContext, checkpoints_in
 from orchestrator.training.loop import train_loop
 
@@ -30,6 +33,7 @@ class Log:
 
     facts: list[Mapping[str, Any]] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     def exact(self) -> dict[float, dict[str, float]]:
         """The figures by step that must not depend on the machine or on restarts."""
@@ -44,20 +48,45 @@ def run(
     folder: Path,
     *,
     log: Log | None = None,
-    stop_at: int | None = None,
     given: TrainState | None = None,
+    ask: Callable[[int], Request] | None = None,
 ) -> Log:
-    """Run the loop in this process; `stop_at` cuts the power after the report of that step."""
+    """Run the loop in this process.
+
+    Args:
+        ask: what the surroundings ask for after a step.
+    """
     log = log or Log()
-
-    def heard(metrics: Mapping[str, float], _: Path | None) -> None:
-        log.rows.append(dict(metrics))
-        if stop_at is not None and metrics["step"] >= stop_at:
-            raise Stopped
-
-    context = LocalContext(folder, on_report=heard, on_start=log.facts.append, keep=config.checkpoint.keep)
-    train_loop(config, Corpus.open(config.data.path or ""), context, lambda: given)
+    context = LocalContext(
+        folder,
+        settings=config.checkpoint,
+        on_report=lambda metrics: log.rows.append(dict(metrics)),
+        on_announce=log.facts.append,
+        tell=log.told.append,
+    )
+    if ask is not None:
+        context.poll = ask  # type: ignore[method-assign]
+    try:
+        train_loop(config, Corpus.open(config.data.path or ""), context, lambda: given)
+    finally:
+        context.finish()
     return log
+
+
+def cut_at(last: int) -> Callable[[int], Request]:
+    """A power cut after a step, before anything is saved of it."""
+
+    def ask(step: int) -> Request:
+        if step == last:
+            raise Stopped
+        return Request()
+
+    return ask
+
+
+def stop_at(last: int) -> Callable[[int], Request]:
+    """An orderly stop after a step; and a checkpoint after step 4, which nobody had planned."""
+    return lambda step: Request(save=step in (4, last), stop=step == last)
 
 
 def final(folder: Path) -> TrainState:
@@ -66,6 +95,7 @@ def final(folder: Path) -> TrainState:
 
 def assert_same(first: TrainState, second: TrainState) -> None:
     assert (first.step, first.samples, first.best) == (second.step, second.samples, second.best)
+    assert (first.history, first.progress) == (second.history, second.progress)
     assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
     assert first.optimizer is not None and second.optimizer is not None
     for name, slots in first.optimizer.items():
@@ -78,14 +108,91 @@ def test_a_stopped_run_equals_one_that_never_stopped(tiny_config: RunConfig, tmp
     config = apply_settings(tiny_config, {"model": with_dropout})
     whole = run(config, tmp_path / "whole")
     log = Log()
-    for stop_at in (0, 4, 9):  # 9 is a log line between two checkpoints: the steps since 8 are lost and done again
+    for last in (1, 5, 9):  # the steps since the last checkpoint are lost and done again
         with pytest.raises(Stopped):
-            run(config, tmp_path / "cut", log=log, stop_at=stop_at)
+            run(config, tmp_path / "cut", log=log, ask=cut_at(last))
     run(config, tmp_path / "cut", log=log)
     assert [facts["start"]["verb"] for facts in log.facts] == ["scratch", "continue", "continue", "continue"]
     assert [facts["start"]["step"] for facts in log.facts] == [0, 0, 4, 8]
     assert_same(final(tmp_path / "whole"), final(tmp_path / "cut"))
     assert log.exact() == whole.exact()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"train.ema_decay": 0.9, "train.micro_batch": 3},
+        {"loss.name": "info_nce", "loss.group": 4, "checkpoint.metric": "val/auc"},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_may_come_after_any_step(tiny_config: RunConfig, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Also where neither a checkpoint nor a log line is due: what is logged later does not change."""
+    config = apply_settings(tiny_config, settings)
+    whole, log = run(config, tmp_path / "whole"), Log()
+    for last in (1, 2, 5, 7, 11):
+        run(config, tmp_path / "cut", log=log, ask=stop_at(last))
+        assert final(tmp_path / "cut").step == last
+    run(config, tmp_path / "cut", log=log)
+    ends = [facts["ended"] for facts in log.facts if "ended" in facts]
+    assert [(ended["state"], ended["step"]) for ended in ends] == [("stopped", step) for step in (1, 2, 5, 7, 11)]
+    assert_same(final(tmp_path / "whole"), final(tmp_path / "cut"))
+    assert log.exact() == whole.exact()
+
+
+def test_a_step_that_is_no_number_is_skipped_and_counted(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = apply_settings(tiny_config, {"train.log_every": 1, "optim.schedule": "constant"})
+    clean, read = run(config, tmp_path / "clean"), TrainLoader.__next__
+
+    def spoiled(loader: TrainLoader) -> list[Batch]:
+        batches = read(loader)
+        if loader.taken in (4, 6, 20):  # two micro-batches a step: steps 2, 3 and 10
+            batches[0].mel[0, 0, 0, 0] = float("nan")
+        return batches
+
+    monkeypatch.setattr(TrainLoader, "__next__", spoiled)
+    rows = run(config, tmp_path / "spoiled").exact()
+    assert [rows[step]["train/skipped"] for step in (1, 2, 3, 9, 10, 12)] == [0, 1, 2, 2, 3, 3]
+    assert "train/loss" not in rows[2] and rows[1]["train/loss"] == clean.exact()[1]["train/loss"]
+    state = final(tmp_path / "spoiled")
+    assert all(tensor.isfinite().all() for tensor in state.weights.values())
+    # Adam counts the steps that it took
+    assert state.optimizer is not None and {float(slots["step"]) for slots in state.optimizer.values()} == {9.0}
+
+
+def test_too_many_steps_that_are_no_number_end_the_run(tiny_config: RunConfig, tmp_path: Path) -> None:
+    settings = {"optim.lr": 1e30, "optim.warmup_steps": 0, "train.max_bad_steps": 5, "train.steps": 60}
+    with pytest.raises(
+        RunError, match=r"steps in a row up to step \d+ had a loss or gradient that is no finite number"
+    ):
+        run(apply_settings(tiny_config, settings), tmp_path)
+
+
+def test_it_ends_by_itself_where_it_was_told_to(tiny_config: RunConfig, tmp_path: Path) -> None:
+    often = {"eval.every": 2, "train.steps": 40, "optim.lr": 1e-12}
+    for name, settings, why in (
+        ("patient", {"train.patience": 3}, "3 validations without a better val/accuracy"),
+        ("chance", {"train.stop_at_chance": 4}, "4 validations in a row found it AT_CHANCE"),
+    ):
+        config = apply_settings(tiny_config, {**often, **settings})
+        log = run(config, tmp_path / name)
+        ended = log.facts[-1]["ended"]
+        assert ended["state"] == "stopped early" and why in ended["why"] and ended["step"] < 40
+        assert final(tmp_path / name).step == ended["step"] == log.rows[-1]["step"]
+        again = run(config, tmp_path / name)
+        assert {row["step"] for row in again.rows} == {ended["step"]} and again.facts[-1]["ended"] == ended
+
+
+def test_the_average_is_what_is_validated(tiny_config: RunConfig, tmp_path: Path) -> None:
+    plain = run(tiny_config, tmp_path / "plain")
+    averaged = run(apply_settings(tiny_config, {"train.ema_decay": 0.999}), tmp_path / "averaged")
+    first, second = plain.exact(), averaged.exact()
+    assert first[12]["train/loss"] == second[12]["train/loss"] and first[12]["val/loss"] != second[12]["val/loss"]
+    checkpoint, data = checkpoints_in(tmp_path / "averaged")[-1], tiny_config.data.path or ""
+    assert evaluate(checkpoint, data, pairs=16, batch=8).metrics["loss"] == second[12]["val/loss"]
 
 
 def test_accumulation_changes_nothing_but_rounding(tiny_config: RunConfig, tmp_path: Path) -> None:
