@@ -141,13 +141,15 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 def _without_running_averages(block: nn.Module) -> Iterator[None]:
     """Batch norm has counted this batch already: a second time would change the running averages."""
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        # not `track_running_stats`: the second computation must save as many tensors as the first
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def _compile_problem(model: SyncNet, config: RunConfig, device: torch.device) -> str | None:
