@@ -98,6 +98,18 @@ class RunError(OrchestratorError):
     """A run or sweep that cannot start, continue or finish."""
 
 
+class RunStopped(OrchestratorError):
+    """A run that was asked to stop has saved a checkpoint and left: nothing is wrong with it.
+
+    Args:
+        step: the step of that checkpoint.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped at step {step}; give the same command again to continue")
+        self.step = step
+
+
 class TrackingError(OrchestratorError):
     """A tracking server or store that cannot be used."""
 

@@ -24,8 +24,12 @@ FREE = (
     "data.loader_threads",
     "data.prefetch",
     "train.micro_batch",
+    "speed.",
+    "checkpoint.",
 )
 """Settings that may differ between two starts of one run: they change no number that the run computes."""
+MEANT = ("checkpoint.metric",)
+"""Exceptions to that: they decide which checkpoint is best."""
 
 
 def claim(paths: RunPaths, config: RunConfig, facts: dict[str, Any]) -> bool:
@@ -47,7 +51,10 @@ def claim(paths: RunPaths, config: RunConfig, facts: dict[str, Any]) -> bool:
     if known is None:
         write_json(paths.identity, {**identity, "config": redact_tree(config.model_dump(mode="json"))})
         return False
-    changed = [line for part in identity for line in _differences(redact_tree(known[part]), identity[part])]
+    # an older version knew fewer settings, and computed what the new ones compute by default
+    before = _meaning_of(known["settings"], config)
+    changed = _differences(redact_tree(before), identity["settings"])
+    changed += _differences(redact_tree(known["facts"]), identity["facts"])
     if changed:
         raise RunError(
             f"the run {paths.name!r} exists with other settings: {'; '.join(changed)}",
@@ -58,8 +65,21 @@ def claim(paths: RunPaths, config: RunConfig, facts: dict[str, Any]) -> bool:
 
 def _meaning(config: RunConfig) -> dict[str, Any]:
     plain = config.model_dump(mode="json")
-    names = [name for name in setting_names() if not name.startswith(FREE)]
-    return {name: _lookup(plain, name) for name in names}
+    return {name: _lookup(plain, name) for name in _meaningful()}
+
+
+def _meaning_of(known: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The settings that were registered, with those that are newer at their defaults."""
+    missing = [name for name in _meaningful() if name not in known]
+    plain = config.model_dump(mode="json")
+    for name in missing:
+        _remove(plain, name)
+    defaults = RunConfig.model_validate(plain).model_dump(mode="json") if missing else {}
+    return {name: known[name] if name in known else _lookup(defaults, name) for name in _meaningful()}
+
+
+def _meaningful() -> list[str]:
+    return [name for name in setting_names() if name in MEANT or not name.startswith(FREE)]
 
 
 def _lookup(plain: dict[str, Any], dotted: str) -> Any:
@@ -67,6 +87,11 @@ def _lookup(plain: dict[str, Any], dotted: str) -> Any:
     for part in dotted.split("."):
         value = value[part]
     return value
+
+
+def _remove(plain: dict[str, Any], dotted: str) -> None:
+    *path, last = dotted.split(".")
+    _lookup(plain, ".".join(path)).pop(last) if path else plain.pop(last)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -2,6 +2,10 @@
 
     <storage>/<name>/run.json          what the run is: its configuration, written once
     <storage>/<name>/status.json       how far it is, rewritten at every report
+    <storage>/<name>/figures.jsonl     what its workers reported, a line per report
+    <storage>/<name>/stop              empty; anything in it asks the run to save and stop
+    <storage>/<name>/stuck/            where workers stood that made no step
+    <storage>/<name>/ray/              what Ray Train keeps for itself
     <storage>/<name>/pairs/val.parquet  the validation pairs, as `evaluate --pair-list` reads them
     <storage>/<name>/step-000000100/   checkpoints, each whole or absent
     <storage>/<name>/trials/<id>/      the same again, for each trial of a sweep
@@ -30,6 +34,10 @@ from orchestrator.training.local import checkpoint_folder
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LOCK = ".driver.lock"
 _JOB_FOLDER = "/runtime_resources/"
+FIGURES = "figures.jsonl"
+"""The file of a run's folder with the figures that its workers reported."""
+STUCK = "stuck"
+"""The folder in a run's folder where workers write that made no step."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,11 @@ class RunPaths:
     def status(self) -> Path:
         """How far the run is."""
         return self.folder / "status.json"
+
+    @property
+    def figures(self) -> Path:
+        """What its workers reported."""
+        return self.folder / FIGURES
 
     @property
     def pairs(self) -> Path:

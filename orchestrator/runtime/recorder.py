@@ -6,11 +6,13 @@ and opens its MLflow run there, so that there is one writer at a time and traini
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.runtime.figures import read_figures
 from orchestrator.runtime.paths import RunPaths, read_json, write_bytes, write_json
 from orchestrator.tracking import EndStatus, RunWriter
 
@@ -41,6 +43,8 @@ _ENDS: dict[str, EndStatus] = {
     "failed": "FAILED",
 }
 """How a run ended -> what MLflow calls it."""
+_NOTES = 50
+"""Notes that a status holds: the latest ones."""
 
 
 class Recorder:
@@ -58,25 +62,40 @@ class Recorder:
             self._writer = self.target.writer()
         return self._writer
 
-    def started(self, facts: Mapping[str, Any]) -> None:
-        """Record the start decision; a continuation leaves the first decision as it was, and is counted."""
-        status = read_json(self.target.paths.status) or {}
-        start = facts["start"]
-        continues = start["verb"] == "continue"
-        restarts = int(status.get("restarts", 0)) + int(continues)
-        tags = {f"start.{key}": str(value) for key, value in start.items()} if not continues else {}
-        self.writer.set_tags({**tags, "restarts": str(restarts), "pairs_hash": str(facts["pairs_hash"])})
-        self._keep_pairs(facts["pairs_file"])
-        first = status.get("start") if continues else start
-        self._write(state="running", start=first or start, restarts=restarts, run_id=self.writer.run_id)
+    def hear(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Record what a worker sent, as `context.ROWS` describes it."""
+        for figures, group in itertools.groupby(rows, lambda row: "figures" in row):
+            if figures:
+                self._report([(row["at"], row["figures"]) for row in group])
+                continue
+            for row in group:
+                if "facts" in row:
+                    self.announced(row["facts"])
+                else:
+                    self.note(row["note"])
+
+    def announced(self, facts: Mapping[str, Any]) -> None:
+        """Record what was decided: a start, what the run says about learning, why it ended before its last step."""
+        if "start" in facts:
+            self._started(facts)
+        if "verdict" in facts:
+            self._write(verdict=facts["verdict"])
+            self.writer.set_tags({"learning.state": facts["verdict"]["state"]})
+        if "ended" in facts:
+            self._write(ended=facts["ended"])
+        for note in facts.get("notes", ()):
+            self.note(note)
 
     def report(self, metrics: Mapping[str, float]) -> None:
         """Record the metrics of one report; `step` is among them."""
-        step = int(metrics["step"])
-        self.writer.log_metrics({key: value for key, value in metrics.items() if key != "step"}, step)
+        self._report([(time.time(), metrics)])
+
+    def note(self, text: str) -> None:
+        """Record something that a person should know, in one line; whoever drives the run shows it."""
         status = read_json(self.target.paths.status) or {}
-        known = dict(status.get("metrics", {})) | dict(metrics)
-        self._write(step=step, metrics=known, steps_per_s=self._speed(step, status.get("steps_per_s")))
+        notes = [*status.get("notes", []), {"at": time.time(), "text": text}]
+        self._write(notes=notes[-_NOTES:])
+        self.writer.set_tags({"note": text})
 
     def running(self, **facts: Any) -> None:
         """Record that the run is under way, with facts for its status."""
@@ -87,6 +106,37 @@ class Recorder:
         self._write(state=state, **facts)
         self.writer.finish(_ENDS[state])
 
+    def _started(self, facts: Mapping[str, Any]) -> None:
+        """Record the start decision; a continuation leaves the first decision as it was, and is counted."""
+        status = read_json(self.target.paths.status) or {}
+        start = facts["start"]
+        continues = start["verb"] == "continue"
+        restarts = int(status.get("restarts", 0)) + int(continues)
+        tags = {f"start.{key}": str(value) for key, value in start.items()} if not continues else {}
+        self.writer.set_tags({**tags, "restarts": str(restarts), "pairs_hash": str(facts["pairs_hash"])})
+        self._keep_pairs(facts["pairs_file"])
+        first = status.get("start") if continues else start
+        self._write(state="running", start=first or start, restarts=restarts, run_id=self.writer.run_id)
+        if continues:
+            # what a killed worker reported and nobody heard; what was heard is not logged twice
+            self._log(read_figures(self.target.paths.figures))
+
+    def _report(self, rows: Sequence[tuple[float, Mapping[str, float]]]) -> None:
+        """Record the metrics of some reports, oldest first, each with its time in seconds since the epoch."""
+        self._log(metrics for _, metrics in rows)
+        status = read_json(self.target.paths.status) or {}
+        known, speed, step = dict(status.get("metrics", {})), status.get("steps_per_s"), 0
+        for at, metrics in rows:
+            step = int(metrics["step"])
+            known |= metrics
+            speed = self._speed(step, at, speed)
+        self._write(step=step, metrics=known, steps_per_s=speed)
+
+    def _log(self, rows: Iterable[Mapping[str, float]]) -> None:
+        self.writer.log_history(
+            (int(row["step"]), {key: value for key, value in row.items() if key != "step"}) for row in rows
+        )
+
     def _keep_pairs(self, content: bytes) -> None:
         """Store the list of validation pairs, in both places, when it is not there yet."""
         path = self.target.paths.pairs
@@ -94,13 +144,12 @@ class Recorder:
             write_bytes(path, content)
             self.writer.log_file(path, "pairs")
 
-    def _speed(self, step: int, known: float | None) -> float | None:
+    def _speed(self, step: int, at: float, known: float | None) -> float | None:
         """Optimizer steps per second since the last report, validation and saving included, smoothed for the ETA."""
-        now = time.monotonic()
-        last, self._last = self._last, (now, step)
+        last, self._last = self._last, (at, step)
         if last is None or step <= last[1]:
             return known
-        speed = (step - last[1]) / max(now - last[0], 1e-9)
+        speed = (step - last[1]) / max(at - last[0], 1e-9)
         return speed if known is None else 0.5 * known + 0.5 * speed
 
     def _write(self, **changes: Any) -> None:

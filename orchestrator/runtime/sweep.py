@@ -25,6 +25,7 @@ from orchestrator.config.load import ConfigSource, apply_settings, as_config, lo
 from orchestrator.config.schema import Dimension, RunConfig, SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.runtime import cluster
+from orchestrator.runtime.context import ROWS
 from orchestrator.runtime.execute import run_here, run_on_ray
 from orchestrator.runtime.paths import RunPaths, driving, read_json
 from orchestrator.runtime.progress import follow
@@ -220,8 +221,9 @@ class ValidationsToTune(TuneReportCallback):
     """Passes the validations that Ray Train's controller hears on to the Tune session above it."""
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        if _has_validation(metrics[0]):
-            super().after_report(run_context, metrics, None)
+        for row in metrics[0][ROWS]:
+            if _has_validation(row.get("figures", {})):
+                super().after_report(run_context, [row["figures"]], None)
 
 
 def _tell_tune(metrics: Mapping[str, float]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,13 @@ from orchestrator.checkpoint import export, normalize, read_plain
 from orchestrator.config.load import ConfigSource, as_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
-from orchestrator.errors import ConfigError, RunError
+from orchestrator.errors import ConfigError, RunError, RunStopped
 from orchestrator.runtime import cluster, execute
 from orchestrator.runtime.identity import claim
 from orchestrator.runtime.paths import RunPaths, driving, read_json
 from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import Recorder, RecordTarget
+from orchestrator.runtime.stopping import StopFile, stoppable
 from orchestrator.runtime.worker import Assignment
 from orchestrator.tracking import RunWriter, accuracy_chart, close_stale, loss_chart, read_history, resolve_uri
 from orchestrator.training.fitting import check_fits
@@ -62,6 +63,7 @@ def train(config: ConfigSource, name: str, *, console: Console | None = None) ->
         console: where progress is shown; none shows nothing.
 
     Raises:
+        RunStopped: it was asked to stop, by a first SIGTERM or Ctrl-C; it continues with the same call.
         OrchestratorError: bad input, another run under this name, or a failure that retries did not mend.
     """
     config = as_config(config)
@@ -74,11 +76,18 @@ def train(config: ConfigSource, name: str, *, console: Console | None = None) ->
         console.print(f"{name} is finished already: {finished['step']} steps", highlight=False)
         return _result(target)
     announce_start(job, paths, console)
+
+    def tell(text: str) -> None:
+        console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
+
     with driving(paths), recording(target, job):
         with follow(paths, console):
-            _run(job, config, Recorder(target))
+            _run(job, config, Recorder(target), tell)
+        ended = _ended(paths)
+        if ended is not None and ended["state"] == "stopped":
+            raise RunStopped(ended["step"])
         result = _result(target)
-        _conclude(target, result)
+        _conclude(target, result, "finished" if ended is None else ended["state"])
     return result
 
 
@@ -134,10 +143,10 @@ def recording(target: RecordTarget, job: Assignment) -> Iterator[None]:
     if job.origin is not None:
         writer.log_dict(job.origin, "start/provenance.json")
         writer.set_tags({f"start.{key}": str(job.origin[key]) for key in ("sha256", "format") if job.origin.get(key)})
-    recorder.running(run_id=writer.run_id)
+    recorder.running(run_id=writer.run_id, ended=None)
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):  # Ray answers SIGTERM, which `ray job stop` sends, with an exit
+    except (RunStopped, KeyboardInterrupt, SystemExit):  # Ray answers SIGTERM with an exit when nobody else does
         Recorder(target).end("stopped")
         raise
     except BaseException as error:
@@ -145,20 +154,28 @@ def recording(target: RecordTarget, job: Assignment) -> Iterator[None]:
         raise
 
 
-def _run(job: Assignment, config: RunConfig, recorder: Recorder) -> None:
+def _run(job: Assignment, config: RunConfig, recorder: Recorder, tell: Callable[[str], None]) -> None:
+    file = StopFile(recorder.target.paths.folder)
     if config.scale.num_workers == 0:
-        execute.run_here(job, recorder)
+        with stoppable(file, tell):
+            execute.run_here(job, recorder, stop_requested=file.asked, tell=tell)
         return
     cluster.connect(config.scale)
     cluster.require_cpus(config.scale)
-    execute.run_on_ray(job, recorder)
+    with stoppable(file, tell):
+        execute.run_on_ray(job, recorder, tell=tell)
 
 
 def _finished(paths: RunPaths, config: RunConfig) -> dict[str, Any] | None:
-    status = read_json(paths.status)
-    if status and status["state"] == "finished" and status["step"] >= config.train.steps:
-        return status
-    return None
+    """The status of a run that has nothing left to do: it took its last step, or stopped by one of its own rules."""
+    status = read_json(paths.status) or {}
+    done = status.get("state") == "finished" and status["step"] >= config.train.steps
+    return status if done or status.get("state") == "stopped early" else None
+
+
+def _ended(paths: RunPaths) -> dict[str, Any] | None:
+    """Why the run left before its last step; none when it did not."""
+    return (read_json(paths.status) or {}).get("ended")
 
 
 def _result(target: RecordTarget) -> TrainResult:
@@ -185,8 +202,8 @@ def _result(target: RecordTarget) -> TrainResult:
     )
 
 
-def _conclude(target: RecordTarget, result: TrainResult) -> None:
-    """Charts and the best weights into MLflow; then the run is finished."""
+def _conclude(target: RecordTarget, result: TrainResult, state: str) -> None:
+    """Charts and the best weights into MLflow; then the run has ended in this state."""
     recorder = Recorder(target)
     writer = recorder.writer
     log_charts(writer, target.uri)
@@ -195,7 +212,7 @@ def _conclude(target: RecordTarget, result: TrainResult) -> None:
         export(result.best_checkpoint, "safetensors", file)
         writer.log_file(file, "model")
     writer.log_dict({"best": result.best, "step": result.best_step, "baseline": result.baseline}, "summary.json")
-    recorder.end("finished")
+    recorder.end(state)
 
 
 def log_charts(writer: RunWriter, uri: str) -> None:

@@ -1,0 +1,244 @@
+"""The training loop's surroundings on one Ray Train worker.
+
+The loop's thread never talks to Ray: figures and facts are collected and handed to the courier at the polls, about once
+a second. Rank 0 decides there, by its clock and by what it was asked, and tells the others in one small broadcast, so
+that all ranks save, stop and report at the same steps. Checkpoints are rank 0's, written by the `Saver`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+
+from orchestrator.checkpoint import TrainState
+from orchestrator.config.schema import RunConfig
+from orchestrator.models import SyncNet
+from orchestrator.runtime.courier import Courier
+from orchestrator.runtime.figures import FigureFile
+from orchestrator.runtime.paths import FIGURES, STUCK
+from orchestrator.runtime.stopping import StopFile
+from orchestrator.runtime.watchdog import Watchdog
+from orchestrator.training.context import Request
+from orchestrator.training.parallel import wrap
+from orchestrator.training.saver import Saver, latest_undamaged
+
+ROWS = "rows"
+"""Key of a report of Ray Train; its value is a list of rows, oldest first, and only rank 0's holds any. A row is one of
+`{"figures": {...}, "at": seconds since the epoch}`, `{"facts": {...}}` and `{"note": "one line"}`."""
+
+_POLL_S = 1.0
+"""Seconds between two polls, more or less."""
+_LAST_SAVE_S = 20.0
+"""Seconds before a node is taken away at which a second checkpoint is saved."""
+
+
+class RayContext:
+    """A `TrainContext` on one Ray Train worker.
+
+    Args:
+        folder: the run's folder.
+        config: its configuration.
+        clock: monotonic seconds.
+        now: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: RunConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        surroundings = ray.train.get_context()
+        self.rank: int = surroundings.get_world_rank()
+        self.world_size: int = surroundings.get_world_size()
+        self.device: torch.device = ray.train.torch.get_device()
+        self._folder, self._config, self._clock, self._now = folder, config, clock, now
+        self._stop = StopFile(folder)
+        self._courier = Courier()
+        self._watchdog = Watchdog(folder / STUCK, self.rank, config.scale.stuck_after_s, clock=clock)
+        self._saver = Saver(folder, settings=config.checkpoint, tell=self.note) if self.rank == 0 else None
+        self._figures = FigureFile(folder / FIGURES) if self.rank == 0 else None
+        self._group = _host_group(config) if self.world_size > 1 else None
+        self._pace = Pace(_POLL_S)
+        self._notices = Notices()
+        self._preemption: Any = None
+        self._next_poll = 0
+        self._rows: list[dict[str, Any]] = []
+        self._unsent = 0
+        self._lock = threading.Lock()
+
+    def latest(self) -> TrainState | None:
+        return latest_undamaged(self._folder, self.note)
+
+    def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
+        return wrap(cast(SyncNet, model), self._config, self.device)
+
+    def announce(self, facts: Mapping[str, object]) -> None:
+        self._collect({"facts": dict(facts)})
+        self._send()
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        self._watchdog.alive()
+        if self._figures is not None:
+            self._figures.append(metrics)
+        self._collect({"figures": dict(metrics), "at": self._now()})
+
+    def save(self, state: TrainState) -> None:
+        assert self._saver is not None and self._figures is not None, "checkpoints are rank 0's"
+        self._watchdog.alive()
+        # a run that continues from this checkpoint reports nothing again of what came before it
+        self._figures.sync()
+        self._saver.save(state)
+        self._watchdog.alive()
+
+    def alive(self) -> None:
+        """Tell the watchdog that this worker makes progress; for what takes long between two polls."""
+        self._watchdog.alive()
+
+    def poll(self, step: int) -> Request:
+        self._watchdog.alive(step)
+        if step < self._next_poll:
+            return Request()
+        save, stop, steps = self._shared(*self._decide(step)) if self._group is not None else self._decide(step)
+        self._next_poll = step + steps
+        self._send()
+        self._courier.send(self._look_for_preemption)
+        return Request(save=bool(save), stop=bool(stop))
+
+    def finish(self) -> None:
+        """Also ends the watchdog: from here on there is nothing to get stuck in but Ray itself."""
+        if self._saver is not None:
+            self._saver.wait()
+        self._unsent += 1  # whatever the saver had to say goes too; on every rank, since reports are barriers
+        self._send()
+        self._courier.finish()
+        self._watchdog.stop()
+
+    def note(self, text: str) -> None:
+        """Say something to the person who waits; any thread may, of rank 0. It goes with the next report."""
+        with self._lock:
+            self._rows.append({"note": text})
+
+    def _collect(self, row: dict[str, Any]) -> None:
+        # every rank counts what it hands in, so that all send equally often; only rank 0 is heard
+        self._unsent += 1
+        if self.rank == 0:
+            with self._lock:
+                self._rows.append(row)
+
+    def _send(self) -> None:
+        if not self._unsent:
+            return
+        with self._lock:
+            rows, self._rows = self._rows, []
+        self._unsent = 0
+        self._courier.send(lambda: ray.train.report({ROWS: rows}))
+
+    def _look_for_preemption(self) -> None:
+        self._preemption = ray.train.get_preemption_info()
+
+    def _decide(self, step: int) -> tuple[int, int, int]:
+        """Whether to save, whether to stop, and the steps until the next poll. Rank 0's is what counts."""
+        if self._saver is None:
+            return 0, 0, 0
+        steps = self._pace.steps(step, self._clock())
+        stop = self._stop.asked()
+        minutes = self._config.checkpoint.minutes
+        overdue = minutes > 0 and self._saver.age_s() >= 60 * minutes
+        notice = Notice.of(self._preemption)
+        leaves = self._notices.due(notice, self._now())
+        if leaves and notice is not None:
+            self.note(f"{notice}; saves a checkpoint at step {step} and goes on until then")
+        return int(stop or overdue or leaves), int(stop), steps
+
+    def _shared(self, save: int, stop: int, steps: int) -> tuple[int, int, int]:
+        """Rank 0's decision, on every rank."""
+        decision = torch.tensor([save, stop, steps], dtype=torch.int64)
+        dist.broadcast(decision, 0, group=self._group)
+        save, stop, steps = decision.tolist()
+        return save, stop, steps
+
+
+@dataclass(frozen=True)
+class Notice:
+    """That nodes of the run will be taken away."""
+
+    nodes: frozenset[str]
+    """Ray's ids of the nodes."""
+    deadline_s: float | None
+    """When, in seconds since the epoch; none if nobody said."""
+
+    @classmethod
+    def of(cls, info: Any) -> Notice | None:
+        """From what `ray.train.get_preemption_info` gives."""
+        if info is None:
+            return None
+        deadline = None if info.deadline_ms is None else info.deadline_ms / 1000
+        return cls(frozenset(info.preempted_node_ids), deadline)
+
+    def __str__(self) -> str:
+        count = len(self.nodes)
+        return f"{count} node{'s' if count > 1 else ''} of this run will be taken away"
+
+
+class Notices:
+    """When notices ask for a checkpoint: as soon as one names a node, and once more shortly before the node goes."""
+
+    def __init__(self) -> None:
+        self._known: frozenset[str] = frozenset()
+        self._last_at: float | None = None
+
+    def due(self, notice: Notice | None, now_s: float) -> bool:
+        """Whether a checkpoint is asked for at this moment."""
+        if notice is None:
+            return False
+        if not notice.nodes <= self._known:
+            self._known |= notice.nodes
+            at = None if notice.deadline_s is None else notice.deadline_s - _LAST_SAVE_S
+            self._last_at = at if at is not None and at > now_s + _LAST_SAVE_S else None
+            return True
+        if self._last_at is not None and now_s >= self._last_at:
+            self._last_at = None
+            return True
+        return False
+
+
+class Pace:
+    """How many steps make about so many seconds, learned on the way.
+
+    Args:
+        seconds: what is aimed at.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last: tuple[int, float] | None = None
+        self._steps = 1
+
+    def steps(self, step: int, now_s: float) -> int:
+        """Steps from this one to the next look; at most twice as many as before, since the first ones are slow."""
+        if self._last is not None:
+            taken, took = step - self._last[0], max(now_s - self._last[1], 1e-6)
+            self._steps = max(1, min(2 * self._steps, int(taken * self._seconds / took)))
+        self._last = (step, now_s)
+        return self._steps
+
+
+def _host_group(config: RunConfig) -> dist.ProcessGroup:
+    """A group for tensors in the host's memory: the ranks' own if that is what it is for, a second one on GPUs."""
+    if dist.get_backend() == dist.Backend.GLOO:
+        assert dist.group.WORLD is not None
+        return dist.group.WORLD
+    return dist.new_group(backend="gloo", timeout=timedelta(seconds=config.scale.stuck_after_s))
