@@ -31,7 +31,7 @@ from orchestrator.cli.console import (
     print_json,
     print_notes,
 )
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, RunStopped
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is: a name must not end a command
     try:
         app(args=list(argv) if argv is not None else None, prog_name="orchestrator")
+    except RunStopped as stop:
+        err.print(str(stop), markup=False, soft_wrap=True)
+        return _INTERRUPTED
     except OrchestratorError as error:
         err.print("error:", style="bold red", end=" ")
         err.print(str(error), markup=False, soft_wrap=True)
