@@ -16,6 +16,7 @@ SUPPORTED = "2.60."
 """Train V2 and the way runs are recovered changed between minor versions of Ray; pyproject.toml says the same."""
 _CONNECT_S = 3.0
 _ANSWER_S = 45.0
+_SAME = "is that the head of a Ray cluster, with the same version of Ray and Python as here?"
 _DEFAULT_PORTS = {"ray": 10001}
 _ASK = (
     "import json, logging, ray\n"
@@ -60,7 +61,8 @@ def ray(connect_s: float = _CONNECT_S, answer_s: float = _ANSWER_S) -> Finding:
         return Finding("Ray", f"{redacted(address)} lets nobody in within {answer_s:g} s", False, hint)
     if asked.returncode:
         words = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return Finding("Ray", f"{redacted(address)}: {words}", False, "the same Ray and Python version on both sides?")
+        hint = "is a Ray running on this machine (`ray status`)?" if address == "auto" else _SAME
+        return Finding("Ray", f"{redacted(address)}: {words}", False, hint)
     told = json.loads(asked.stdout.strip().splitlines()[-1])
     parts = [f"{told['free'].get(kind, 0):g} of {told['all'].get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
     return Finding("Ray", f"{redacted(address)}: {told['nodes']} nodes, {', '.join(parts)}")
