@@ -1,7 +1,7 @@
 """Deterministic validation: the same pairs every time, shared by all ranks, with the same result on any number of them.
 
 Each rank embeds its own stretch of the pair list; the cosines are put together in order, so that every rank computes
-the figures from the same list.
+the figures from the same list. Nothing waits for the device between two batches.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from orchestrator.data.corpus.pairs import (
 from orchestrator.data.loader.batch import collate
 from orchestrator.data.stream import Sample
 from orchestrator.models import SyncNet, cosine_similarity
-from orchestrator.training.distributed import gather_in_order
+from orchestrator.training.chance import Verdict, judge
+from orchestrator.training.distributed import gather_in_order, sum_over_ranks
 from orchestrator.training.fitting import check_fits
-from orchestrator.training.metrics import pair_metrics
+from orchestrator.training.metrics import direction_sums, pair_metrics, spread_of
 from orchestrator.training.precision import autocast
 
 EVALUATION_SEED = 0
@@ -85,7 +86,9 @@ class EvaluationReport:
     """How well a checkpoint tells in-sync from out-of-sync on a prepared corpus."""
 
     metrics: dict[str, float]
-    """The figures of `pair_metrics`."""
+    """The figures of `evaluate_pairs`."""
+    verdict: Verdict
+    """Whether these figures tell pairs apart; how they came about is not known here."""
     pairs: int
     """Balanced pairs judged; chance is 0.5 for accuracy and AUC."""
     clips: int
@@ -135,7 +138,8 @@ def evaluate(
     fixed = _pair_list(pair_list, corpus, split, model.config.num_frames, pairs, settings)
     metrics = evaluate_pairs(model, fixed, batch, device=target)
     clips = len({pair.clip for pair in fixed.pairs})
-    return EvaluationReport(metrics, len(fixed.pairs), clips, split, fixed.hash, _notes(checkpoint, corpus))
+    verdict = judge([{"step": 0, "samples": 0, **{f"val/{name}": value for name, value in metrics.items()}}])
+    return EvaluationReport(metrics, verdict, len(fixed.pairs), clips, split, fixed.hash, _notes(checkpoint, corpus))
 
 
 @torch.no_grad()
@@ -149,18 +153,31 @@ def evaluate_pairs(
     device: torch.device | None = None,
     precision: str = "fp32",
 ) -> dict[str, float]:
-    """The figures of `pair_metrics` for a model, on every rank. The model is left in the mode it came in."""
+    """The figures of `pair_metrics`, and `spread_vision` and `spread_audio` of the embeddings, on every rank.
+
+    The model is left in the mode it came in.
+
+    Raises:
+        RunError: its embeddings are not finite numbers.
+    """
     device = device or torch.device("cpu")
     was_training = model.training
     model.eval()
-    sizes = [len(pairs.pairs[part]) for part in _shares(len(pairs.pairs), world_size)]
-    mine = pairs.pairs[_shares(len(pairs.pairs), world_size)[rank]]
-    cosines = [
-        _cosines(model, pairs, mine[start : start + batch], device, precision) for start in range(0, len(mine), batch)
-    ]
-    gathered = gather_in_order(torch.cat(cosines) if cosines else torch.empty(0, device=device), sizes).cpu()
+    shares = [pairs.pairs[part] for part in _shares(len(pairs.pairs), world_size)]
+    sizes = [len(share) for share in shares]
+    cosines, directions = [], []
+    # every rank calls the net equally often, which a net whose weights are spread over the ranks needs; one whose share
+    # is at its end looks at pairs that do not count
+    for first in range(0, max(sizes), batch):
+        samples = shares[rank][first : first + batch]
+        found, sums = _figures(model, pairs, samples or pairs.pairs[:2], device, precision)
+        cosines.append(found[: len(samples)])
+        directions.append(sums * bool(samples))
     model.train(was_training)
-    return pair_metrics(gathered, torch.tensor([pair.label for pair in pairs.pairs]))
+    gathered = gather_in_order(torch.cat(cosines), sizes).cpu()
+    metrics = pair_metrics(gathered, torch.tensor([pair.label for pair in pairs.pairs]))
+    vision, audio = sum_over_ranks(torch.stack(directions).sum(0)).cpu()
+    return {**metrics, "spread_vision": spread_of(vision), "spread_audio": spread_of(audio)}
 
 
 def _pair_list(
@@ -186,14 +203,15 @@ def _notes(checkpoint: str | Path, corpus: Corpus) -> tuple[str, ...]:
     )
 
 
-def _cosines(
+def _figures(
     model: SyncNet, pairs: PairList, samples: Sequence[Sample], device: torch.device, precision: str
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """Of one batch, on the device: (B,) cosines, and (2, E + 1) sums of the directions of both towers."""
     batch = collate(pairs.clips, samples, pairs.num_frames, pin_memory=device.type == "cuda")
     frames = model.pixels_to_input(batch.frames.to(device, non_blocking=True))
     with autocast(precision, device):
         vision, audio = model(frames, batch.mel.to(device, non_blocking=True))
-    return cosine_similarity(vision, audio)
+    return cosine_similarity(vision, audio), torch.stack([direction_sums(vision), direction_sums(audio)])
 
 
 def _shares(count: int, world_size: int) -> list[slice]:

@@ -1,0 +1,74 @@
+"""Validation: the same figures on any number of ranks, what its figures are, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from orchestrator.config import load_model_config
+from orchestrator.data.corpus import Corpus
+from orchestrator.errors import RunError
+from orchestrator.models import build_model
+from orchestrator.training.chance import LearningState
+from orchestrator.training.evaluation import PairList, evaluate, evaluate_pairs
+from orchestrator.training.metrics import direction_sums, spread_of
+from tests.conftest import TINY_MODEL
+
+PAIRS, WORLD = 4, 3
+"""Shares of 1, 1 and 2 pairs: with one pair at a time two ranks end before the third."""
+
+
+def test_figures_are_the_same_on_any_number_of_ranks(tiny_corpus: Path, tmp_path: Path) -> None:
+    mp.spawn(_rank, args=(str(tiny_corpus), str(tmp_path)), nprocs=WORLD)
+    alone = _figures(tiny_corpus, 0, 1)
+    shared = [torch.load(tmp_path / f"{rank}.pt") for rank in range(WORLD)]
+    assert shared[0] == shared[1] == shared[2] == pytest.approx(alone, abs=1e-6)
+    assert {name for name in alone if name.endswith(("_low", "_high"))} == {
+        f"{name}_{end}" for name in ("loss", "gap", "auc") for end in ("low", "high")
+    }
+
+
+def _rank(rank: int, corpus: str, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
+    torch.save(_figures(Path(corpus), rank, WORLD), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _figures(corpus: Path, rank: int, world: int) -> dict[str, float]:
+    # the last group norm refuses a single window of as many channels as groups
+    encoders = {name: TINY_MODEL[name] | {"block_out_channels": [32, 64]} for name in TINY_MODEL if "encoder" in name}
+    model = build_model(load_model_config(TINY_MODEL | encoders))
+    figures = evaluate_pairs(model, PairList.of(Corpus.open(corpus), "val", 5, PAIRS), 1, rank=rank, world_size=world)
+    assert model.training
+    return figures
+
+
+def test_spread_is_one_less_the_mean_direction() -> None:
+    across = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
+    assert spread_of(direction_sums(across)) == pytest.approx(1 - 0.5**0.5)
+    parts = direction_sums(across[:1]) + direction_sums(across[1:])
+    assert torch.equal(parts, direction_sums(across))
+    assert spread_of(direction_sums(torch.ones(5, 7) * torch.arange(1, 6)[:, None])) < 1e-12
+    assert spread_of(direction_sums(torch.zeros(4, 8))) == 0.0
+
+
+def test_embeddings_that_are_no_numbers_are_refused(tiny_corpus: Path, tiny_model_config: Any) -> None:
+    model = build_model(tiny_model_config)
+    torch.nn.init.constant_(next(model.parameters()), float("nan"))
+    with pytest.raises(RunError, match="not finite numbers") as caught:
+        evaluate_pairs(model, PairList.of(Corpus.open(tiny_corpus), "val", 5, 4), 2)
+    assert "optim.lr" in caught.value.hint
+
+
+def test_a_report_says_whether_the_checkpoint_tells_pairs_apart(
+    tiny_corpus: Path, tiny_model_config: Any, tmp_path: Path
+) -> None:
+    torch.save({"state_dict": build_model(tiny_model_config).state_dict()}, tmp_path / "fresh.pt")
+    report = evaluate(tmp_path / "fresh.pt", tiny_corpus, pairs=16, model_config=tiny_model_config)
+    assert report.verdict.state is LearningState.AT_CHANCE
+    assert f"AUC {report.metrics['auc']:.3f}" in report.verdict.why
