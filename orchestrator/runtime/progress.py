@@ -121,15 +121,15 @@ def coloured(state: str) -> str:
 
 def _run_parts(status: RunStatus) -> list[str]:
     figures = status.metrics
-    parts = [] if status.eta is None else [f"ETA {status.eta}"]
+    # what matters most stands first: narrow terminals cut the end
+    parts = [coloured(str(status.verdict["state"]))] if status.verdict.get("state") else []
+    parts += [] if status.eta is None else [f"ETA {status.eta}"]
     for label, key, form in _FIGURES:
         value = figures.get(key)
         if value is not None and (value or key not in _ONLY_IF_ANY):
             parts.append(f"{label} {value:{form}}")
     if status.best is not None:
         parts.append(f"best {status.best[0]:.4g}")
-    if status.verdict.get("state"):
-        parts.append(coloured(str(status.verdict["state"])))
     if status.restarts:
         parts.append(f"restarts {status.restarts}")
     if status.checkpoint is not None:
