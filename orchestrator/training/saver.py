@@ -87,6 +87,11 @@ class Saver:
             if self._job is not None:
                 self._finish(self._job)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written, or waits for the storage."""
+        return self._job is not None and self._job.thread.is_alive()
+
     def age_s(self) -> float:
         """Seconds since the latest checkpoint was safe, or since the start."""
         return self._clock() - self._safe_at

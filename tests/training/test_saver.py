@@ -384,7 +384,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a file is gone": lambda folder: (folder / "state.json").unlink(),
     "the manifest": lambda folder: flip(folder / "manifest.json"),
     "no manifest": lambda folder: (folder / "manifest.json").unlink(),
-    "empty": lambda folder: [file.unlink() for file in folder.iterdir()],
+    "empty": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
 }
 
 
