@@ -41,12 +41,12 @@ class BatchPlan:
     @property
     def micro_batch(self) -> int:
         """Samples that really go through the net at once."""
-        return max(map(len, self.micro_batches(self.world_size - 1)))
+        return max(len(part) for rank in range(self.world_size) for part in self.micro_batches(rank))
 
     @property
     def accumulation(self) -> int:
         """Forward and backward passes per optimizer step of the worker with most."""
-        return len(self.micro_batches(self.world_size - 1))
+        return max(len(self.micro_batches(rank)) for rank in range(self.world_size))
 
 
 def plan_batches(global_batch: int, largest_micro: int, world_size: int, unit: int = 1) -> BatchPlan:

@@ -21,7 +21,7 @@ from orchestrator.training.evaluation import evaluate
 from orchestrator.training.local import checkpoints_in
 from tests.conftest import TINY_MODEL
 from tests.data.conftest import ClipArrays, manifest_row, write_shard
-from tests.training.test_loop import Stopped, assert_same, final, run
+from tests.training.test_loop import Stopped, assert_same, cut_at, final, run
 
 EVERYTHING = {
     "data.negatives": {"same_clip": 1, "near": 1, "cross_clip": 1, "cross_speaker": 1},
@@ -82,7 +82,7 @@ def test_a_run_with_everything_on_goes_on_exactly(tiny_config: RunConfig, tmp_pa
     config = apply_settings(tiny_config, EVERYTHING)
     run(config, tmp_path / "whole")
     with pytest.raises(Stopped):
-        run(config, tmp_path / "cut", stop_at=7)
+        run(config, tmp_path / "cut", ask=cut_at(7))
     run(config, tmp_path / "cut")
     assert_same(final(tmp_path / "whole"), final(tmp_path / "cut"))
 
