@@ -20,7 +20,6 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # no token of the person who tests is used or made
     "RAY_health_check_period_ms": "1000",  # a node that is gone is noticed within seconds
     "RAY_health_check_failure_threshold": "3",
-    "RAY_JOB_STOP_WAIT_TIME_S": "60",  # as docs/reliability.md advises: time to save
 }
 """Of these clusters; the commands that use them want it too."""
 
@@ -91,7 +90,7 @@ class Head:
         options += ["--num-gpus=0", "--object-store-memory=200000000"]
         with (self._folder / "start.txt").open("ab") as said:
             self._process = subprocess.Popen([_ray(), "start", *options], stdout=said, stderr=said, env=_environment())
-        wait_for(lambda: _answers(self._port) and _answers(self._dashboard), "the head to answer", 90)
+        wait_for(lambda: _answers(self._port) and _answers(self._dashboard), "the head to answer")
 
     def kill(self) -> None:
         """SIGKILL of everything that belongs to it."""
@@ -99,7 +98,7 @@ class Head:
         for pid in filter(is_alive, below):
             os.kill(pid, signal.SIGKILL)
         self._process.wait()
-        wait_for(lambda: not any(map(is_alive, below)), "the head's processes to be gone", 30)
+        wait_for(lambda: not any(map(is_alive, below)), "the head's processes to be gone")
 
     def job(self, *arguments: str) -> str:
         """`ray job ...` and what it prints."""

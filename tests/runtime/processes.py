@@ -68,13 +68,13 @@ class Driver:
         """Its exit code, negative for a signal; none while it runs."""
         return self._process.poll() if isinstance(self._process, subprocess.Popen) else self._process.exitcode
 
-    def reach(self, step: int, timeout_s: float = 150) -> int:
+    def reach(self, step: int, timeout_s: float = 600) -> int:
         """Wait until the run has reported a step, one that no driver before reported, and return it."""
         first = max(step, self._before + 1)
         self.until(lambda: step_of(self.paths) >= first, f"step {first}", timeout_s)
         return step_of(self.paths)
 
-    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 150) -> None:
+    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 600) -> None:
         """Wait for something to happen while the driver runs."""
         wait_for(lambda: condition() or self.code is not None, what, timeout_s, lambda: self.said)
         assert condition(), f"the driver ended with {self.code} before {what}: {self.said}"
@@ -85,13 +85,13 @@ class Driver:
         os.kill(self.pid, signal.SIGKILL)
         assert self.wait() == -signal.SIGKILL
 
-    def wait(self, timeout_s: float = 170) -> int:
+    def wait(self, timeout_s: float = 600) -> int:
         """Wait for its end and return the exit code."""
         wait_for(lambda: self.code is not None, "the driver's end", timeout_s, lambda: self.said)
         assert self.code is not None
         return self.code
 
-    def finish(self, timeout_s: float = 170) -> None:
+    def finish(self, timeout_s: float = 600) -> None:
         """Wait for an end without error."""
         assert self.wait(timeout_s) == 0, self.said
 
@@ -114,7 +114,7 @@ def measured(driver: Driver, what: str) -> Iterator[None]:
         status = read_json(paths.status) or {}
         return bool(status["restarts"] > before["restarts"] and status["step"] > step)
 
-    wait_for(beyond, f"a step after {step}", 150, lambda: driver.said)
+    wait_for(beyond, f"a step after {step}", context=lambda: driver.said)
     took = time.monotonic() - began
     print(f"measured: {what} at step {step}, latest checkpoint {saved}: {took:.1f} s until step {step_of(paths)}")
 
@@ -171,7 +171,7 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_for(
-    condition: Callable[[], bool], what: str, timeout_s: float = 150, context: Callable[[], str] = lambda: ""
+    condition: Callable[[], bool], what: str, timeout_s: float = 600, context: Callable[[], str] = lambda: ""
 ) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + timeout_s

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from tests.runtime.sameness import differences
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 STEPS = 900
+TIME_TO_SAVE = '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}'
+"""As docs/reliability.md advises: Ray gives a job that is stopped three seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,7 @@ def test_workers_controller_and_driver_die_and_nothing_changes(
         stuck = train_processes(driver.pid)[-1]
         os.kill(stuck, signal.SIGSTOP)
         driver.until(lambda: "stuck after step" in driver.said, "a word about the stuck worker")
-        wait_for(lambda: not is_alive(stuck), "the stuck worker's end", 30)
+        wait_for(lambda: not is_alive(stuck), "the stuck worker's end")
     with measured(driver, "controller killed"):
         (controller,) = train_processes(driver.pid, "TrainController")
         os.kill(controller, signal.SIGKILL)
@@ -102,8 +105,9 @@ def test_a_job_that_is_stopped_and_a_head_that_is_restarted(
     """A run as a job, which `ray job stop` ends, and then under a head that dies and is started again."""
     paths, job = RunPaths.of(config.storage, "jobbed"), Path(__file__).parents[2] / "jobs" / "train.py"
     file = write_config(config, "jobbed")
-    head.job("submit", "--no-wait", "--submission-id=one", "--", "python", str(job), str(file), "--name", "jobbed")
-    wait_for(lambda: step_of(paths) >= 30, "step 30 of the job", 120, lambda: head.job("logs", "one"))
+    command = [sys.executable, str(job), str(file), "--name", "jobbed"]
+    head.job("submit", "--no-wait", "--submission-id=one", f"--runtime-env-json={TIME_TO_SAVE}", "--", *command)
+    wait_for(lambda: step_of(paths) >= 30, "step 30 of the job", context=lambda: head.job("logs", "one"))
     began = time.monotonic()
     head.job("stop", "one")
     print(f"measured: job stopped: {time.monotonic() - began:.1f} s until it had ended")
