@@ -378,13 +378,18 @@ def flip(path: Path) -> None:
     path.write_bytes(damaged)
 
 
+def empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "a bit of the weights": lambda folder: flip(folder / "model.safetensors"),
     "cut short": lambda folder: os.truncate(folder / "model.safetensors", 1000),
     "a file is gone": lambda folder: (folder / "state.json").unlink(),
     "the manifest": lambda folder: flip(folder / "manifest.json"),
     "no manifest": lambda folder: (folder / "manifest.json").unlink(),
-    "empty": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+    "empty": empty,
 }
 
 
