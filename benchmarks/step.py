@@ -127,7 +127,7 @@ def prepare(root: Path) -> dict[str, RunConfig]:
         "16_latent": load_config({"model": LATENT_16, "data": data["16_latent"], "optim": {"lr": 1e-5}, **common}),
         # batch norm over four windows makes so much of rounding that at a higher rate two orders of the same sums part
         "wav2lip": load_config(
-            {"model": {"name": "wav2lip_syncnet"}, "data": data["wav2lip"], "optim": {"lr": 1e-6}, **common}
+            {"model": {"name": "wav2lip_syncnet"}, "data": data["wav2lip"], "optim": {"lr": 3e-7}, **common}
         ),
     }
 
@@ -148,9 +148,7 @@ def write_random(corpus: Corpus, out: Path, kind: ShardKind, channels: int, heig
             mel = rng.uniform(-4, 4, (-(-bins // 8), -(-columns // 8))).repeat(8, axis=0).repeat(8, axis=1)
             with shard.add_clip(clip.clip_id) as target:
                 target.frames(frames if latents else (frames * 64 + 128).clip(0, 255).astype(np.uint8))
-                target.mel(
-                    mel[: corpus.stored(clip).mel.shape[0], : corpus.stored(clip).mel.shape[1]].astype(np.float32)
-                )
+                target.mel(mel[:bins, :columns].astype(np.float32))
             stored = replace(clip, shard="shards/s.arrow", row=target.row, rows=target.rows, preparation="random")
             rows.append(replace(stored, channels=channels, height=height, width=width))
     write_manifest(open_folder(out), rows)
