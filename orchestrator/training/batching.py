@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.data.loader.shares import micro_batches, share_of
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from orchestrator.config.schema import RunConfig
+from orchestrator.data.loader.shares import micro_batches_of, share_of
 from orchestrator.errors import ConfigError
 
 
@@ -27,9 +31,7 @@ class BatchPlan:
 
     def micro_batches(self, rank: int = 0) -> list[range]:
         """The micro-batches of a worker, as positions within the step."""
-        return micro_batches(
-            share_of(self.global_batch, rank, self.world_size, self.unit), self.largest_micro, self.unit
-        )
+        return micro_batches_of(self.global_batch, rank, self.world_size, self.largest_micro, self.unit)
 
     @property
     def per_worker(self) -> int:
@@ -68,3 +70,28 @@ def plan_batches(global_batch: int, largest_micro: int, world_size: int, unit: i
     if problems:
         raise ConfigError(problems, hint="enlarge it, or use fewer workers")
     return BatchPlan(global_batch, world_size, largest_micro, unit)
+
+
+def check_batches(plan: BatchPlan, model: nn.Module, config: RunConfig) -> None:
+    """Refuse what a net, or the way it is spread over workers, cannot compute.
+
+    Raises:
+        ConfigError: batch norm would see a single sample, or workers in shards would not go through the net equally
+            often.
+    """
+    parts = [plan.micro_batches(rank) for rank in range(plan.world_size)]
+    least, problems = min(len(part) for own in parts for part in own), []
+    if least < 2 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        problems.append(
+            f"`train.micro_batch` must leave at least 2 samples in every micro-batch, because {config.model.name} has "
+            f"batch norm, but {plan.global_batch} samples for {plan.world_size} workers leave 1"
+        )
+    if config.scale.strategy == "fsdp" and len(set(map(len, parts))) > 1:
+        problems.append(
+            f"`train.global_batch` must give all workers as many micro-batches, because `scale.strategy` is fsdp, but "
+            f"{plan.global_batch} samples for {plan.world_size} workers do not"
+        )
+    if problems:
+        raise ConfigError(
+            problems, hint="take a global batch that is a multiple of the workers, or another micro-batch"
+        )

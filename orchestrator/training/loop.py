@@ -28,13 +28,13 @@ from orchestrator.errors import RunError
 from orchestrator.models import SyncNet, build_model
 from orchestrator.models.losses import PairLoss, build_loss
 from orchestrator.training import policies
-from orchestrator.training.batching import BatchPlan, plan_batches
+from orchestrator.training.batching import BatchPlan, check_batches, plan_batches
 from orchestrator.training.chance import Verdict, judge, step_sums
 from orchestrator.training.context import TrainContext
 from orchestrator.training.distributed import share_buffers, share_state
 from orchestrator.training.ema import WeightAverage
 from orchestrator.training.evaluation import PairList, evaluate_pairs
-from orchestrator.training.optimizer import apply_gradients, build_optimizer
+from orchestrator.training.optimizer import Buffers, apply_gradients, build_optimizer
 from orchestrator.training.parallel import clip_and_check, gathered, gradients_shared, warm_up
 from orchestrator.training.precision import autocast, gradient_scaler
 from orchestrator.training.schedule import learning_rate
@@ -123,6 +123,7 @@ class _Run:
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
+    buffers: Buffers
     batches: BatchPlan
     pairs: PairList
     snapshots: Snapshots
@@ -156,6 +157,7 @@ class _Run:
         batches = plan_batches(
             config.train.global_batch, _micro_batch(model, config, context, state), context.world_size, loss.unit
         )
+        check_batches(batches, model, config)
         wrapped = context.wrap(model)
         optimizer = build_optimizer(model, config.optim)
         run = cls(
@@ -167,6 +169,7 @@ class _Run:
             optimizer=optimizer,
             scaler=gradient_scaler(config.train.precision, device),
             average=WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None,
+            buffers=Buffers(model),
             batches=batches,
             pairs=PairList.of(corpus, "val", config.model.num_frames, config.eval.pairs, config.data),
             snapshots=Snapshots(device),
@@ -229,6 +232,7 @@ class _Run:
         torch.manual_seed(((config.train.seed << 44) ^ (self.step << 12) ^ self.context.rank) % (1 << 63))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, config.train.steps, config.optim)
+        self.buffers.keep()
         total, sums = torch.zeros((), device=self.context.device), []
         for index, batch in enumerate(batches):
             with gradients_shared(self.wrapped, index == len(batches) - 1):
@@ -241,6 +245,7 @@ class _Run:
         self.scaler.unscale_(self.optimizer)
         norm, bad = clip_and_check(self.model.parameters(), config.optim.grad_clip_norm)
         apply_gradients(self.optimizer, self.scaler, bad)
+        self.buffers.undo(bad)
         if self.average is not None:
             self.average.update()
         self.step += 1

@@ -20,6 +20,27 @@ def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
     )
 
 
+class Buffers:
+    """What a net counts besides its weights: the running averages of batch norm, which a bad step must not spoil.
+
+    Args:
+        model: the net.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = list(model.buffers())
+        self._kept: list[Tensor] = []
+
+    def keep(self) -> None:
+        """Remember them as they are before a step."""
+        self._kept = [buffer.detach().clone() for buffer in self._buffers]
+
+    def undo(self, bad: Tensor) -> None:
+        """Put them back where `bad` is 1, without asking the host."""
+        for buffer, kept in zip(self._buffers, self._kept, strict=True):
+            buffer.copy_(torch.where(bad.bool(), kept, buffer))
+
+
 def apply_gradients(optimizer: torch.optim.AdamW, scaler: torch.amp.GradScaler, bad: Tensor) -> None:
     """Take the step, and forget the gradients.
 

@@ -13,12 +13,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, roc_auc_score
+from torch import nn
 
 from orchestrator.checkpoint import Best, TrainState
+from orchestrator.config import RunConfig, apply_settings
 from orchestrator.config.schema import OptimConfig, StartConfig
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.models import cosine_bce
-from orchestrator.training.batching import plan_batches
+from orchestrator.training.batching import check_batches, plan_batches
 from orchestrator.training.evaluation import _shares
 from orchestrator.training.local import stale
 from orchestrator.training.metrics import best_threshold, pair_metrics
@@ -81,6 +83,17 @@ def test_a_batch_that_leaves_a_worker_without_a_sample_is_refused() -> None:
         ConfigError, match=r"multiple of 4, which the loss needs, but is 6[\s\S]*`train.micro_batch` must"
     ):
         plan_batches(6, 2, 1, unit=4)
+
+
+def test_batches_that_a_net_or_its_shards_cannot_compute_are_refused(tiny_config: RunConfig) -> None:
+    norm, plain = nn.Sequential(nn.BatchNorm2d(2)), nn.Linear(1, 1)
+    sharded = apply_settings(tiny_config, {"scale.strategy": "fsdp"})
+    with pytest.raises(ConfigError, match="at least 2 samples in every micro-batch"):
+        check_batches(plan_batches(5, 2, 2), norm, tiny_config)
+    check_batches(plan_batches(5, 2, 2), plain, sharded)
+    with pytest.raises(ConfigError, match="all workers as many micro-batches, because `scale.strategy` is fsdp"):
+        check_batches(plan_batches(5, 1, 2), plain, sharded)
+    check_batches(plan_batches(5, 1, 2), plain, tiny_config)
 
 
 def test_warm_up_then_cosine() -> None:

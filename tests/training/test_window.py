@@ -8,8 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from orchestrator.training.chance import step_sums
+from orchestrator.training.optimizer import Buffers
 from orchestrator.training.window import Window, bad_in_a_row, step_row
 
 
@@ -64,6 +66,17 @@ def test_skips_in_a_row_are_counted_across_windows() -> None:
         window.add(a_step(1, bad=bad))
     assert bad_in_a_row(window.settle(), before=3) == [4, 5, 0, 1]
     assert bad_in_a_row([], before=3) == []
+
+
+def test_a_bad_step_leaves_running_averages_as_they_were() -> None:
+    net = nn.BatchNorm1d(2)
+    buffers = Buffers(net)
+    for bad, batch in ((0.0, torch.randn(4, 2)), (1.0, torch.full((4, 2), float("nan")))):
+        before = [buffer.clone() for buffer in net.buffers()]
+        buffers.keep()
+        net(batch)
+        buffers.undo(torch.tensor(bad))
+        assert bool(bad) == all(torch.equal(now, then) for now, then in zip(net.buffers(), before, strict=True))
 
 
 def test_figures_are_those_of_the_pairs() -> None:

@@ -24,7 +24,7 @@ from orchestrator.data.corpus import Corpus, SplitName
 from orchestrator.data.loader.batch import Batch as Batch
 from orchestrator.data.loader.batch import BatchMemory
 from orchestrator.data.loader.batch import collate as collate
-from orchestrator.data.loader.shares import micro_batches, share_of
+from orchestrator.data.loader.shares import micro_batches_of
 from orchestrator.data.stream import SampleStream
 from orchestrator.data.stream.augment import Augmenter
 from orchestrator.errors import DataError
@@ -82,7 +82,7 @@ class TrainLoader:
         self._clock = clock
         self._fence = fence or (_gpu_fence if pin_memory and torch.cuda.is_available() else None)
         self._check(world_size, unit)
-        self._parts = micro_batches(share_of(global_batch, rank, world_size, unit), micro_batch, unit)
+        self._parts = micro_batches_of(global_batch, rank, world_size, micro_batch, unit)
         self.micro_batches = len(self._parts)
         """Micro-batches per step of this rank."""
         self.waited_s = 0.0

@@ -20,7 +20,7 @@ from orchestrator.config.media import mel_columns
 from orchestrator.data.corpus import Corpus
 from orchestrator.data.loader import TrainLoader
 from orchestrator.data.loader.batch import Batch, BatchMemory, collate
-from orchestrator.data.loader.shares import micro_batches, share_of
+from orchestrator.data.loader.shares import micro_batches_of, share_of
 from orchestrator.data.manifest import write_manifest
 from orchestrator.data.shards import ShardKind
 from orchestrator.data.stream import Sample, SampleStream
@@ -98,10 +98,11 @@ def test_shares_cover_a_step_once_in_order(units: int, world: int, largest: int,
     shares = [share_of(units * unit, rank, world, unit) for rank in range(world)]
     assert [place for share in shares for place in share] == list(range(units * unit))
     assert max(map(len, shares)) - min(map(len, shares)) <= unit
-    for share in shares:
-        parts = micro_batches(share, max(largest, unit), unit)
-        assert [place for part in parts for place in part] == list(share)
-        assert all(len(part) <= max(largest, unit) and len(part) % unit == 0 for part in parts)
+    parts = [micro_batches_of(units * unit, rank, world, max(largest, unit), unit) for rank in range(world)]
+    for share, own in zip(shares, parts, strict=True):
+        assert [place for part in own for place in part] == list(share)
+        assert all(0 < len(part) <= max(largest, unit) and len(part) % unit == 0 for part in own)
+        assert len(own) == min(max(map(len, parts)), len(share) // unit)
 
 
 def test_a_rank_without_a_sample_is_refused(corpus: Corpus) -> None:
