@@ -91,7 +91,7 @@ def test_batches_that_a_net_or_its_shards_cannot_compute_are_refused(tiny_config
     with pytest.raises(ConfigError, match="at least 2 samples in every micro-batch"):
         check_batches(plan_batches(5, 2, 2), norm, tiny_config)
     check_batches(plan_batches(5, 2, 2), plain, sharded)
-    with pytest.raises(ConfigError, match="all workers as many micro-batches, because `scale.strategy` is fsdp"):
+    with pytest.raises(ConfigError, match=r"all workers as many micro-batches, because `scale.strategy` is fsdp"):
         check_batches(plan_batches(5, 1, 2), plain, sharded)
     check_batches(plan_batches(5, 1, 2), plain, tiny_config)
 
