@@ -7,10 +7,13 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import ray
+from ray import PlacementGroupID
+from ray.util import placement_group_table, remove_placement_group
+from ray.util.placement_group import PlacementGroup
 
 from orchestrator.config.schema import ScaleConfig
 from orchestrator.errors import RunError
@@ -111,6 +114,22 @@ def require_cpus(scale: ScaleConfig) -> None:
 def fewest(scale: ScaleConfig) -> int:
     """Workers without which the run does not start."""
     return max(1, scale.num_workers if scale.min_workers is None else scale.min_workers)
+
+
+def reservations() -> set[str]:
+    """Ray's ids of the placement groups that this driver's job holds."""
+    job = ray.get_runtime_context().get_job_id()  # which every such id ends with
+    table = placement_group_table()
+    return {name for name, group in table.items() if name.endswith(job) and group["state"] != "REMOVED"}
+
+
+def release(names: Iterable[str]) -> None:
+    """Give back what placement groups hold: a controller that is killed leaves its workers' behind.
+
+    (Ray Train has a cleaner for this, which without a dashboard never learns that the controller is gone.)
+    """
+    for name in names:
+        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(name)))
 
 
 def look_often(scale: ScaleConfig) -> None:

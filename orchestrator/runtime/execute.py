@@ -7,6 +7,7 @@ to the other between two starts.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -106,7 +107,7 @@ def run_on_ray(
     """
     limit = assignment.settings().scale.max_failures
     notes = _Notes(recorder, tell)
-    deaths = 0
+    deaths, held = 0, cluster.reservations()
     while True:
         try:
             wait_for(lambda: _trainer(assignment, recorder, callbacks).fit(), notes.tell_new)
@@ -119,6 +120,8 @@ def run_on_ray(
             if 0 <= limit < deaths or error.actor_init_failed:
                 raise RunError(f"Ray Train's controller died: {_last_line(error)}", hint=_AGAIN) from error
             recorder.note("Ray Train's controller died; a new one continues from the latest checkpoint")
+            if threading.current_thread() is threading.main_thread():  # else there may be other runs in this job
+                cluster.release(cluster.reservations() - held)
         except RaySystemError as error:
             raise gone(_first_line(error)) from error
         finally:
@@ -137,7 +140,7 @@ class RecorderCallback(UserCallback):
         self.recorder.hear(metrics[0][ROWS])
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Note who was stuck.
+        """Note who failed, or was stuck; Ray Train then starts all workers again, or gives up.
 
         Raises:
             OrchestratorError: what a worker raised on purpose would be raised again: Ray Train starts workers again
@@ -147,9 +150,9 @@ class RecorderCallback(UserCallback):
             if (deliberate := _deliberate(worker_exceptions[rank])) is not None:
                 raise deliberate
         ranks = range(max(self._ranks, *(rank + 1 for rank in worker_exceptions)))
-        told = explain(self.recorder.target.paths.folder / STUCK, ranks)
-        if told is not None:
-            self.recorder.note(f"{told}; all workers start again from the latest checkpoint")
+        stuck = explain(self.recorder.target.paths.folder / STUCK, ranks)
+        failed = (f"rank {rank} failed: {_what(error)}" for rank, error in sorted(worker_exceptions.items()))
+        self.recorder.note(stuck or "; ".join(failed))
 
 
 class _Notes:
@@ -223,6 +226,13 @@ def _deliberate(error: BaseException | None) -> OrchestratorError | None:
             return error
         error = error.__cause__ or getattr(error, "cause", None)
     return None
+
+
+def _what(error: Exception) -> str:
+    """What a worker failed with, in a line."""
+    if getattr(error, "health_check_failure", None) is not None:  # Ray's name for a worker that does not answer
+        return "its process died"
+    return f"{type(error).__name__}: {_first_line(error)}"[:200]
 
 
 def _first_line(error: BaseException) -> str:
