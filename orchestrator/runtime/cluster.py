@@ -135,7 +135,10 @@ def release(names: Iterable[str]) -> None:
 def look_often(scale: ScaleConfig) -> None:
     """Have Ray Train's controller look after its workers often enough that a stop fits into `ray job stop`'s 3 s.
 
-    Ray's own choice is every 2 s; a setting of the person's stays. Many workers are asked less often.
+    Ray's own choice is every 2 s; a setting of the person's stays. Many workers are asked less often. An elastic run
+    does not wait for long either for room that a lost node has only seemed to offer: Ray's own choice is a minute.
     """
     interval = min(2.0, max(0.25, 0.005 * scale.num_workers))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", f"{interval:g}")
+    if scale.min_workers is not None:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "10")

@@ -20,7 +20,7 @@ from tests.runtime.nodes import ENVIRONMENT, Nodes
 from tests.runtime.processes import Driver, measured
 from tests.runtime.sameness import logged
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 STEPS = 600
 TOLERANCE = 1e-3
 """Largest difference of a loss at any step of this run."""

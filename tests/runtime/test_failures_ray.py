@@ -23,7 +23,7 @@ from tests.runtime.nodes import ENVIRONMENT, Head
 from tests.runtime.processes import Driver, is_alive, measured, step_of, train_processes, wait_for, write_config
 from tests.runtime.sameness import differences
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 STEPS = 900
 TIME_TO_SAVE = '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}'
 """As docs/reliability.md advises: Ray gives a job that is stopped three seconds."""
