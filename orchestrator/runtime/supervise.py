@@ -22,9 +22,11 @@ _LOOK_S = 0.5
 """Seconds between two looks at what there is to tell."""
 _KNOCK_S = 2.0
 """Seconds between two knocks at Ray's door."""
-_GONE_S = 30.0
-"""Seconds without an answer after which Ray is gone: a head that is restarted in place comes back within them, and the
-driver is ended by Ray itself after sixty."""
+_HEAD_S = 30.0
+"""Seconds without an answer after which Ray's head is gone: one that is restarted in place comes back within them, and
+Ray itself ends the driver after sixty."""
+_NODE_S = 4.0
+"""The same of the node here: without it Ray ends the driver after about ten."""
 
 
 def wait_for(job: Callable[[], T], look: Callable[[], None]) -> T:
@@ -52,25 +54,43 @@ def wait_for(job: Callable[[], T], look: Callable[[], None]) -> T:
         except BaseException as error:  # whatever it is, it belongs to the one who waits
             failure.append(error)
 
-    door = _Door()
+    doors = _doors()
     thread = threading.Thread(target=work, name="ray", daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(_LOOK_S)
         look()
-        door.knock()
+        for door in doors:
+            door.knock()
     if failure:
         raise failure[0]
     return result[0]
 
 
-class _Door:
-    """Whether Ray's head still answers."""
+def _doors() -> list[_Door]:
+    """Of Ray's head, which may be started again in place, and of this machine's own node, which may not."""
+    here = ray.get_runtime_context()
+    doors = [_Door("head", here.gcs_address, _HEAD_S)]
+    for node in ray.nodes():
+        if node["NodeID"] == here.get_node_id():
+            doors.append(_Door("node here", f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}", _NODE_S))
+    return doors
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.address: str = ray.get_runtime_context().gcs_address
-        host, _, port = self.address.rpartition(":")
-        self._place, self._clock = (host.strip("[]"), int(port)), clock
+
+class _Door:
+    """Whether a part of Ray still answers.
+
+    Args:
+        what: which one, for the message.
+        address: host and port.
+        patience_s: seconds without an answer after which it is gone.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, what: str, address: str, patience_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        host, _, port = address.rpartition(":")
+        self._what, self._address, self._place = what, address, (host.strip("[]"), int(port))
+        self._patience_s, self._clock = patience_s, clock
         self._answered = self._knocked = clock()
 
     def knock(self) -> None:
@@ -87,8 +107,9 @@ class _Door:
             socket.create_connection(self._place, timeout=_KNOCK_S).close()
             self._answered = self._clock()
         except OSError as error:
-            if self._clock() - self._answered >= _GONE_S:
-                raise gone(f"its head at {self.address} has not answered for {_GONE_S:.0f} s: {error}") from error
+            if self._clock() - self._answered >= self._patience_s:
+                silent = f"its {self._what} at {self._address} has not answered for {self._patience_s:.0f} s"
+                raise gone(f"{silent}: {error}") from error
 
 
 def gone(why: str) -> RunError:

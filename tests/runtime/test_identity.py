@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import RunConfig
+from orchestrator.config import RunConfig, apply_settings
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.runtime.identity import claim
-from orchestrator.runtime.paths import RunPaths, storage_folder
+from orchestrator.runtime.paths import RunPaths, read_json, storage_folder, write_json
 
 
 def test_credentials_in_addresses_are_not_kept_and_may_change(tiny_config: RunConfig, tmp_path: Path) -> None:
@@ -23,6 +23,24 @@ def test_credentials_in_addresses_are_not_kept_and_may_change(tiny_config: RunCo
     assert "word" not in str(caught.value)
     with pytest.raises(RunError, match="`corpus` was '1' and is '2'"):
         claim(paths, at(tiny_config, "user:other-word@bucket"), {"corpus": "2"})
+
+
+def test_settings_that_an_older_run_did_not_know_count_as_their_defaults(
+    tiny_config: RunConfig, tmp_path: Path
+) -> None:
+    paths = RunPaths(tmp_path, "a")
+    claim(paths, tiny_config, {})
+    old = read_json(paths.identity)
+    assert old is not None
+    del old["settings"]["train.ema_decay"]
+    old["settings"]["checkpoint.every"] = 99  # was once part of what a run means
+    write_json(paths.identity, old)
+    changed = apply_settings(tiny_config, {"speed.compile": True, "checkpoint.every": 5, "scale.num_workers": 3})
+    assert claim(paths, changed, {})
+    with pytest.raises(RunError, match=r"`train\.ema_decay` was 0\.0 and is 0\.9"):
+        claim(paths, apply_settings(tiny_config, {"train.ema_decay": 0.9}), {})
+    with pytest.raises(RunError, match=r"`checkpoint\.metric` was"):
+        claim(paths, apply_settings(tiny_config, {"checkpoint.metric": "val/loss"}), {})
 
 
 def test_a_refused_storage_is_named_without_credentials() -> None:

@@ -74,8 +74,11 @@ def test_too_large_a_run_is_refused_instead_of_waiting_for_ever(two_workers: Run
 
 
 def test_a_deliberate_error_of_a_worker_reaches_the_driver(two_workers: RunConfig) -> None:
-    settings = {"scale.use_gpu": "auto", "train.precision": "fp16", "scale.max_failures": 0}
+    """It ends the run at once: starting the workers again would change nothing."""
+    settings = {"scale.use_gpu": "auto", "train.precision": "fp16", "scale.max_failures": -1}
     with pytest.raises(ConfigError, match="fp16 needs a GPU"):
         train(apply_settings(two_workers, settings), "fp16")
+    notes = (read_json(RunPaths.of(two_workers.storage, "fp16").status) or {}).get("notes", [])
+    assert notes == [], "no failure of a worker was counted"
     record = find_run(f"sqlite:///{two_workers.storage}/mlflow.db", "syncnet", "fp16")
     assert record is not None and record.status == "FAILED"
