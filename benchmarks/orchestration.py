@@ -277,6 +277,9 @@ class DeafContext:
 
         return Request()
 
+    def alive(self) -> None:
+        """Nobody watches."""
+
     def finish(self) -> None:
         """There is nothing to wait for."""
 

@@ -23,7 +23,7 @@ import torch.distributed as dist
 from orchestrator.checkpoint import TrainState
 from orchestrator.config.schema import RunConfig
 from orchestrator.models import SyncNet
-from orchestrator.runtime.courier import Courier
+from orchestrator.runtime.courier import ROWS, Courier
 from orchestrator.runtime.figures import FigureFile
 from orchestrator.runtime.paths import FIGURES, STUCK
 from orchestrator.runtime.stopping import StopFile
@@ -31,10 +31,6 @@ from orchestrator.runtime.watchdog import Watchdog
 from orchestrator.training.context import Request
 from orchestrator.training.parallel import wrap
 from orchestrator.training.saver import Saver, latest_undamaged
-
-ROWS = "rows"
-"""Key of a report of Ray Train; its value is a list of rows, oldest first, and only rank 0's holds any. A row is one of
-`{"figures": {...}, "at": seconds since the epoch}`, `{"facts": {...}}` and `{"note": "one line"}`."""
 
 _POLL_S = 1.0
 """Seconds between two polls, more or less."""
@@ -104,7 +100,6 @@ class RayContext:
         self._watchdog.alive()
 
     def alive(self) -> None:
-        """Tell the watchdog that this worker makes progress; for what takes long between two polls."""
         self._watchdog.alive()
 
     def poll(self, step: int) -> Request:
@@ -118,13 +113,14 @@ class RayContext:
         return Request(save=bool(save), stop=bool(stop))
 
     def finish(self) -> None:
-        """Also ends the watchdog: from here on there is nothing to get stuck in but Ray itself."""
+        """Also ends the watchdog: from here on this worker waits for no other rank, but for the storage and for Ray, which
+        have limits of their own."""
+        self._watchdog.stop()
         if self._saver is not None:
             self._saver.wait()
         self._unsent += 1  # whatever the saver had to say goes too; on every rank, since reports are barriers
         self._send()
         self._courier.finish()
-        self._watchdog.stop()
 
     def note(self, text: str) -> None:
         """Say something to the person who waits; any thread may, of rank 0. It goes with the next report."""
@@ -155,13 +151,11 @@ class RayContext:
             return 0, 0, 0
         steps = self._pace.steps(step, self._clock())
         stop = self._stop.asked()
-        minutes = self._config.checkpoint.minutes
-        overdue = minutes > 0 and self._saver.age_s() >= 60 * minutes
         notice = Notice.of(self._preemption)
         leaves = self._notices.due(notice, self._now())
         if leaves and notice is not None:
             self.note(f"{notice}; saves a checkpoint at step {step} and goes on until then")
-        return int(stop or overdue or leaves), int(stop), steps
+        return int(stop or self._saver.overdue or leaves), int(stop), steps
 
     def _shared(self, save: int, stop: int, steps: int) -> tuple[int, int, int]:
         """Rank 0's decision, on every rank."""

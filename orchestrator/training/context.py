@@ -86,6 +86,10 @@ class TrainContext(Protocol):
         """What is asked for now. Every rank calls it after every step; cheap while it is not yet time."""
         ...
 
+    def alive(self) -> None:
+        """Say that this worker makes progress; the loop calls it in what takes long between two polls."""
+        ...
+
     def finish(self) -> None:
         """Wait until everything reported and saved is safe.
 

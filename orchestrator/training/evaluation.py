@@ -6,7 +6,7 @@ the figures from the same list. Nothing waits for the device between two batches
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -152,10 +152,11 @@ def evaluate_pairs(
     world_size: int = 1,
     device: torch.device | None = None,
     precision: str = "fp32",
+    alive: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """The figures of `pair_metrics`, and `spread_vision` and `spread_audio` of the embeddings, on every rank.
 
-    The model is left in the mode it came in.
+    The model is left in the mode it came in; `alive` is called after every batch.
 
     Raises:
         RunError: its embeddings are not finite numbers.
@@ -173,6 +174,7 @@ def evaluate_pairs(
         found, sums = _figures(model, pairs, samples or pairs.pairs[:2], device, precision)
         cosines.append(found[: len(samples)])
         directions.append(sums * bool(samples))
+        alive()
     model.train(was_training)
     gathered = gather_in_order(torch.cat(cosines), sizes).cpu()
     metrics = pair_metrics(gathered, torch.tensor([pair.label for pair in pairs.pairs]))

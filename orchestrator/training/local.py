@@ -52,7 +52,6 @@ class LocalContext:
         self.folder = folder
         self.device = device or torch.device("cpu")
         self.saver = Saver(folder, settings=settings, tell=tell)
-        self._minutes = settings.minutes
         self._on_report, self._on_announce = on_report, on_announce
         self._stop_requested, self._tell = stop_requested, tell
 
@@ -73,7 +72,10 @@ class LocalContext:
 
     def poll(self, step: int) -> Request:
         stop = self._stop_requested()
-        return Request(save=stop or 0 < 60 * self._minutes <= self.saver.age_s(), stop=stop)
+        return Request(save=stop or self.saver.overdue, stop=stop)
+
+    def alive(self) -> None:
+        pass
 
     def finish(self) -> None:
         self.saver.wait()

@@ -301,6 +301,7 @@ class _Run:
                 world_size=context.world_size,
                 device=context.device,
                 precision=config.train.precision,
+                alive=context.alive,
             )
         metrics = {f"val/{name}": value for name, value in judged.items()}
         self.best = policies.better(self.best, config.checkpoint.metric, metrics, self.step)

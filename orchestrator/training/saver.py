@@ -92,9 +92,11 @@ class Saver:
         """Whether a checkpoint is being written, or waits for the storage."""
         return self._job is not None and self._job.thread.is_alive()
 
-    def age_s(self) -> float:
-        """Seconds since the latest checkpoint was safe, or since the start."""
-        return self._clock() - self._safe_at
+    @property
+    def overdue(self) -> bool:
+        """Whether the latest checkpoint that is safe is `checkpoint.minutes` old, and none is on its way."""
+        # asking for another one while one is being written would make training wait for slow storages
+        return not self.busy and 0 < 60 * self._settings.minutes <= self._clock() - self._safe_at
 
     @contextmanager
     def _stalling(self) -> Iterator[None]:

@@ -43,8 +43,9 @@ def _figures(corpus: Path, rank: int, world: int) -> dict[str, float]:
     # the last group norm refuses a single window of as many channels as groups
     encoders = {name: TINY_MODEL[name] | {"block_out_channels": [32, 64]} for name in TINY_MODEL if "encoder" in name}
     model = build_model(load_model_config(TINY_MODEL | encoders))
-    figures = evaluate_pairs(model, PairList.of(Corpus.open(corpus), "val", 5, PAIRS), 1, rank=rank, world_size=world)
-    assert model.training
+    pairs, signs = PairList.of(Corpus.open(corpus), "val", 5, PAIRS), list[int]()
+    figures = evaluate_pairs(model, pairs, 1, rank=rank, world_size=world, alive=lambda: signs.append(rank))
+    assert model.training and len(signs) == -(-PAIRS // world)
     return figures
 
 

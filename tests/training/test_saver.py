@@ -159,12 +159,14 @@ def test_a_storage_that_refuses_for_a_while_is_asked_again(tmp_path: Path, at: A
     run, clock = tmp_path / "run", Clock()
     run.write_text("in the way")
     clock.on_sleep = lambda: run.unlink() if len(clock.slept) == 4 else None
-    saver = make_saver(run, told, clock, retry_s=100)
+    saver = make_saver(run, told, clock, retry_s=100, minutes=1)
+    clock.now = 60
+    assert saver.overdue
     saver.save(at(1))
     saver.wait()
     assert steps(run) == [1] and clock.slept == [0.5, 1.0, 2.0, 4.0]
     assert len(told) == 2 and "step 1 was refused" in told[0] and "step 1 is safe" in told[1]
-    assert saver.age_s() == 0
+    assert not saver.overdue
 
 
 def test_a_storage_that_refuses_for_too_long_ends_the_run(tmp_path: Path, at: Any, told: list[str]) -> None:
@@ -496,14 +498,14 @@ def test_it_saves_when_the_latest_is_old_enough_and_stops_when_asked(tmp_path: P
     asked = False
     context = LocalContext(
         tmp_path,
-        settings=CheckpointConfig(minutes=2),
+        settings=CheckpointConfig(),
         on_report=lambda _: None,
         on_announce=lambda _: None,
         tell=told.append,
         stop_requested=lambda: asked,
     )
     clock = Clock()
-    context.saver = make_saver(tmp_path, told, clock)
+    context.saver = make_saver(tmp_path, told, clock, minutes=2)
     assert context.poll(1) == Request()
     clock.now = 119
     assert context.poll(2) == Request()
@@ -511,6 +513,29 @@ def test_it_saves_when_the_latest_is_old_enough_and_stops_when_asked(tmp_path: P
     assert context.poll(3) == Request(save=True)
     asked = True
     assert context.poll(4) == Request(save=True, stop=True)
+
+
+def test_nothing_is_overdue_while_a_checkpoint_is_on_its_way(tmp_path: Path, at: Any, told: list[str]) -> None:
+    """Or else a storage slower than `minutes` would be asked, and waited for, at every poll."""
+    run, clock, refused, go_on = tmp_path / "run", Clock(), threading.Event(), threading.Event()
+    run.write_text("in the way")
+    saver = make_saver(run, told, clock, minutes=1)
+
+    def hold() -> None:
+        refused.set()
+        go_on.wait(60)
+
+    clock.on_sleep = hold
+    saver.save(at(1))
+    assert refused.wait(60)
+    clock.now += 60
+    assert not saver.overdue
+    run.unlink()
+    go_on.set()
+    saver.wait()
+    assert not saver.overdue
+    clock.now += 60
+    assert saver.overdue
 
 
 def test_without_minutes_time_asks_for_nothing(tmp_path: Path, told: list[str]) -> None:
