@@ -59,9 +59,13 @@ class Changes:
     """int64 `(B, 2)`: the silenced bins, first and end."""
 
     def to(self, device: torch.device) -> Self:
-        """The same on a device."""
-        moved = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(**{name: None if part is None else part.to(device) for name, part in moved.items()})
+        """The same on a device; to a GPU without waiting for what it still has to do."""
+
+        def moved(part: Tensor) -> Tensor:
+            return (part.pin_memory() if device.type == "cuda" else part).to(device, non_blocking=True)
+
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: None if part is None else moved(part) for name, part in parts.items()})
 
 
 class Augmenter:
