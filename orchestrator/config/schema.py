@@ -104,7 +104,7 @@ class CheckpointConfig(Section):
     """When to save and what to keep."""
 
     every: int = Field(100, ge=1)
-    """Steps between checkpoints; the last step is always saved."""
+    """Steps between checkpoints; every validation and the last step are saved too."""
     minutes: float = Field(0.0, ge=0)
     """Save too when the latest checkpoint is this old; 0 saves by steps only."""
     keep: int = Field(2, ge=1)

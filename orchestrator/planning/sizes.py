@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from orchestrator.config.schema import CheckpointConfig, RunConfig
@@ -49,17 +50,19 @@ def kept_checkpoints(steps: int, config: RunConfig) -> int:
     """Checkpoints that are kept at the end, at most: the best, the last, and those kept for their step."""
     settings = config.checkpoint
     # those asked for by the clock or by a stop are not counted: retention removes them again
-    return min(saves(steps, settings), settings.keep + 1 + kept_for_their_step(steps, settings))
+    return min(saves(steps, config), settings.keep + 1 + kept_for_their_step(steps, settings))
 
 
 def kept_for_their_step(steps: int, settings: CheckpointConfig) -> int:
-    """Checkpoints that `checkpoint.keep_every` keeps for ever, step 0 included."""
-    return steps // settings.keep_every + 1 if settings.keep_every else 0
+    """Checkpoints that `checkpoint.keep_every` keeps for ever, at most: step 0 is none of them."""
+    return steps // settings.keep_every if settings.keep_every else 0
 
 
-def saves(steps: int, settings: CheckpointConfig) -> int:
-    """Checkpoints that are written by steps, step 0 included."""
-    return happenings(steps, settings.every) + 1
+def saves(steps: int, config: RunConfig) -> int:
+    """Checkpoints that are written by steps: of step 0, every so many, and with every validation."""
+    every, validates = config.checkpoint.every, config.eval.every
+    both = happenings(steps, math.lcm(every, validates))
+    return happenings(steps, every) + happenings(steps, validates) - both + 1
 
 
 def happenings(steps: int, every: int) -> int:

@@ -61,7 +61,7 @@ def collapse_causes(rows: Sequence[Row]) -> Iterator[str]:
         yield _rate_too_high(row, f"training drove the {what}' embeddings together")
     else:
         yield "the starting file is damaged or was trained on other windows: `orchestrator inspect` shows what it is"
-    yield f"the {what} of the corpus are all alike, black or silent: look at them with `orchestrator show`"
+    yield f"the {what} of the corpus are all alike, black or silent: look at them with `orchestrator data show`"
 
 
 def chance_causes(rows: Sequence[Row], told: Sequence[bool]) -> Iterator[str]:
@@ -76,7 +76,7 @@ def chance_causes(rows: Sequence[Row], told: Sequence[bool]) -> Iterator[str]:
         yield "a fresh network knows nothing yet: train it"
         yield (
             "a pretrained file was trained on windows prepared otherwise: compare its resolution, frames and mel "
-            "with the corpus's (`orchestrator inspect`, `orchestrator summary`)"
+            "with the corpus's (`orchestrator inspect`, `orchestrator data summary`)"
         )
         return
     if any(told):

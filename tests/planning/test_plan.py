@@ -53,9 +53,9 @@ def test_hours_and_validations(tiny_config: RunConfig) -> None:
     ("settings", "kept"),
     [
         ({}, 2),  # the best and the last
-        ({"checkpoint.keep": 3}, 4),  # all there are: 0, 4, 8, 12
-        ({"checkpoint.keep": 9}, 4),
-        ({"checkpoint.every": 1, "checkpoint.keep_every": 4}, 6),  # and for ever 0, 4, 8, 12
+        ({"checkpoint.keep": 9}, 5),  # all there are: 0, 4, 8, 12, and 6 where it is validated
+        ({"checkpoint.keep": 9, "checkpoint.every": 99}, 3),
+        ({"checkpoint.every": 1, "checkpoint.keep_every": 4}, 5),  # and for ever 4, 8, 12
     ],
 )
 def test_checkpoints_kept(tiny_config: RunConfig, settings: dict[str, Any], kept: int) -> None:
@@ -136,7 +136,7 @@ def around(**changes: Any) -> Circumstances:
         ({"train.global_batch": 1024, "scale.num_workers": 4, "scale.min_workers": 2}, {}, "elastic: from 2 to 4"),
         ({"scale.strategy": "fsdp", "scale.num_workers": 2}, {}, "10.0 M parameters"),
         ({"scale.strategy": "fsdp"}, {"parameters": 10**9}, "nobody to share"),
-        ({"train.steps": 9000, "checkpoint.keep_every": 100}, {}, "91 checkpoints for ever: 91.0 GB"),
+        ({"train.steps": 9000, "checkpoint.keep_every": 100}, {}, "90 checkpoints for ever: 90.0 GB"),
         ({}, {"free_disk": 5 * 10**9}, "4.0 GB of the 5.0 GB"),
         ({"train.micro_batch": "auto"}, {"device_type": "cuda"}, "an estimate"),
         ({"train.patience": 50}, {}, "never stops"),
