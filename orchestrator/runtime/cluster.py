@@ -18,6 +18,14 @@ from ray.util.placement_group import PlacementGroup
 from orchestrator.config.schema import ScaleConfig
 from orchestrator.errors import RunError
 
+_LOCAL = {
+    # Train's controller has an environment of its own: workers that wait for others without one serve nobody
+    "RAY_prestart_worker_first_driver": "0",
+    # nobody announces the end of a Ray that lives as long as this process
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""What a Ray of this process's own can do without, to start sooner; a person's own settings stay."""
+
 
 def connect(scale: ScaleConfig, *, groups: int = 1) -> None:
     """Use the Ray that is there (this process's, or RAY_ADDRESS's), or start a local one.
@@ -30,6 +38,8 @@ def connect(scale: ScaleConfig, *, groups: int = 1) -> None:
     """
     if ray.is_initialized():
         return
+    # it warns that it cannot take SIGTERM for itself in another thread, which is as it should be
+    logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
     try:
         with _own_sigterm():
             _start(scale, groups)
@@ -46,6 +56,8 @@ def _start(scale: ScaleConfig, groups: int) -> None:
         return
     # it warns that it protects itself with a token, which is as it should be
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    for name, value in _LOCAL.items():
+        os.environ.setdefault(name, value)
     needed = math.ceil(max(1, scale.num_workers) * scale.cpus_per_worker * groups)
     ray.init(
         address="local",

@@ -113,8 +113,8 @@ class RayContext:
         return Request(save=bool(save), stop=bool(stop))
 
     def finish(self) -> None:
-        """Also ends the watchdog: from here on this worker waits for no other rank, but for the storage and for Ray, which
-        have limits of their own."""
+        """Also ends the watchdog: from here on this worker waits for no other rank, but for the storage and for Ray,
+        which have limits of their own."""
         self._watchdog.stop()
         if self._saver is not None:
             self._saver.wait()

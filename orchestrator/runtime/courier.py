@@ -11,6 +11,10 @@ import queue
 import threading
 from collections.abc import Callable
 
+ROWS = "rows"
+"""Key of a report of Ray Train; its value is a list of rows, oldest first, and only rank 0's holds any. A row is one of
+`{"figures": {...}, "at": seconds since the epoch}`, `{"facts": {...}}` and `{"note": "one line"}`."""
+
 Errand = Callable[[], None]
 """Something to do in the courier's thread."""
 

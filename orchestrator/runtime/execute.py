@@ -19,13 +19,14 @@ from ray.exceptions import RayActorError, RaySystemError
 from ray.train import RunConfig as RayRunConfig
 from ray.train import UserCallback
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import OrchestratorError, RunError
 from orchestrator.runtime import cluster
-from orchestrator.runtime.context import ROWS
+from orchestrator.runtime.courier import ROWS
 from orchestrator.runtime.group import GroupConfig
 from orchestrator.runtime.paths import STUCK, read_json
 from orchestrator.runtime.recorder import Recorder
@@ -33,8 +34,6 @@ from orchestrator.runtime.stopping import seldom
 from orchestrator.runtime.supervise import gone, wait_for
 from orchestrator.runtime.watchdog import explain
 from orchestrator.runtime.worker import Assignment, train_worker
-from orchestrator.training.local import LocalContext
-from orchestrator.training.loop import train_loop
 
 
 def run_here(
@@ -56,6 +55,10 @@ def run_here(
         tell: says what a person should know meanwhile, in one line each.
         device: where to compute; a GPU if there is one and the configuration does not refuse it.
     """
+    # a driver, and Ray Train's controller, which loads this module too, start sooner without the loop
+    from orchestrator.training.local import LocalContext
+    from orchestrator.training.loop import train_loop
+
     config = assignment.settings()
     notes: SimpleQueue[str] = SimpleQueue()
 
@@ -176,11 +179,19 @@ class _Notes:
         return (read_json(self._status) or {}).get("notes", [])
 
 
+class _Trainer(TorchTrainer):
+    """Without Ray Data, of which nothing is used and for which Ray Train would start an actor."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        every = super()._create_default_callbacks()  # type: ignore[misc]  # of the second of two classes of this name
+        return [callback for callback in every if not isinstance(callback, DatasetsCallback)]
+
+
 def _trainer(assignment: Assignment, recorder: Recorder, callbacks: Sequence[UserCallback]) -> TorchTrainer:
     config = assignment.settings()
     scale = config.scale
     cluster.look_often(scale)
-    return TorchTrainer(
+    return _Trainer(
         train_worker,
         train_loop_config={"assignment": assignment},
         torch_config=GroupConfig(timeout_s=math.ceil(scale.stuck_after_s + _LATER_S)),

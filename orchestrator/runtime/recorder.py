@@ -63,7 +63,7 @@ class Recorder:
         return self._writer
 
     def hear(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Record what a worker sent, as `context.ROWS` describes it."""
+        """Record what a worker sent, as `courier.ROWS` describes it."""
         for figures, group in itertools.groupby(rows, lambda row: "figures" in row):
             if figures:
                 self._report([(row["at"], row["figures"]) for row in group])

@@ -25,7 +25,7 @@ from orchestrator.config.load import ConfigSource, apply_settings, as_config, lo
 from orchestrator.config.schema import Dimension, RunConfig, SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.runtime import cluster
-from orchestrator.runtime.context import ROWS
+from orchestrator.runtime.courier import ROWS
 from orchestrator.runtime.execute import run_here, run_on_ray
 from orchestrator.runtime.paths import RunPaths, driving, read_json
 from orchestrator.runtime.progress import follow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from orchestrator.runtime.stopping import StopFile, stoppable
 from orchestrator.runtime.worker import Assignment
 from orchestrator.tracking import RunWriter, accuracy_chart, close_stale, loss_chart, read_history, resolve_uri
 from orchestrator.training.fitting import check_fits
-from orchestrator.training.local import checkpoints_in
+from orchestrator.training.retention import checkpoints_in
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def train(config: ConfigSource, name: str, *, console: Console | None = None) ->
     def tell(text: str) -> None:
         console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
 
-    with driving(paths), recording(target, job):
+    with driving(paths), _ray_starting(config) as ray_ready, recording(target, job):
         with follow(paths, console):
-            _run(job, config, Recorder(target), tell)
+            _run(job, config, Recorder(target), tell, ray_ready)
         ended = _ended(paths)
         if ended is not None and ended["state"] == "stopped":
             raise RunStopped(ended["step"])
@@ -154,13 +155,27 @@ def recording(target: RecordTarget, job: Assignment) -> Iterator[None]:
         raise
 
 
-def _run(job: Assignment, config: RunConfig, recorder: Recorder, tell: Callable[[str], None]) -> None:
+@contextmanager
+def _ray_starting(config: RunConfig) -> Iterator[Callable[[], None]]:
+    """Start Ray, or connect to it, while the record is opened: both take seconds, most of them waiting.
+
+    Yields:
+        What waits until Ray is there, and raises what is wrong with it.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="ray") as pool:
+        ready = pool.submit(cluster.connect, config.scale) if config.scale.num_workers else None
+        yield lambda: None if ready is None else ready.result()
+
+
+def _run(
+    job: Assignment, config: RunConfig, recorder: Recorder, tell: Callable[[str], None], ray_ready: Callable[[], None]
+) -> None:
     file = StopFile(recorder.target.paths.folder)
     if config.scale.num_workers == 0:
         with stoppable(file, tell):
             execute.run_here(job, recorder, stop_requested=file.asked, tell=tell)
         return
-    cluster.connect(config.scale)
+    ray_ready()
     cluster.require_cpus(config.scale)
     with stoppable(file, tell):
         execute.run_on_ray(job, recorder, tell=tell)

@@ -12,8 +12,6 @@ from orchestrator.checkpoint import TrainState, read_state
 from orchestrator.config.load import load_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
-from orchestrator.runtime.context import RayContext
-from orchestrator.training.loop import train_loop
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,10 @@ class Assignment:
 
 def train_worker(payload: dict[str, Assignment]) -> None:
     """The train function of every worker; Ray hands it a mapping."""
+    # the driver loads this module only to name this function
+    from orchestrator.runtime.context import RayContext
+    from orchestrator.training.loop import train_loop
+
     assignment = payload["assignment"]
     config = assignment.settings()
     # the decision to share a core between several threads belongs to the person who gave the worker its CPUs
