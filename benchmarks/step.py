@@ -295,6 +295,9 @@ class Ours:
             self._pause()
         return Request(save=False, stop=self._stop)
 
+    def alive(self) -> None:
+        return None
+
     def finish(self) -> None:
         return None
 
