@@ -36,6 +36,7 @@ from orchestrator.tracking import sweep_chart
 from orchestrator.training.evaluation import evaluate
 from orchestrator.training.local import checkpoints_in
 from orchestrator.training.metrics import score
+from orchestrator.training.retention import best_of
 
 _QUIET_TUNE = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output is silent when asked to be; progress is shown by `follow`
@@ -271,7 +272,7 @@ def _row(trial: str, result: Any, config: RunConfig, paths: RunPaths) -> TrialRo
     if not saved or "best/value" not in metrics:
         return TrialRow(trial, settings, None, int(status.get("step", 0)), state, None)
     step = int(metrics["best/step"])
-    return TrialRow(trial, settings, metrics["best/value"], step, state, own.checkpoint(step))
+    return TrialRow(trial, settings, metrics["best/value"], step, state, best_of(saved, config.checkpoint.metric))
 
 
 def _conclude(target: RecordTarget, result: SweepResult) -> None:

@@ -27,7 +27,7 @@ from orchestrator.runtime.stopping import StopFile, stoppable
 from orchestrator.runtime.worker import Assignment
 from orchestrator.tracking import RunWriter, accuracy_chart, close_stale, loss_chart, read_history, resolve_uri
 from orchestrator.training.fitting import check_fits
-from orchestrator.training.retention import checkpoints_in
+from orchestrator.training.retention import best_of, checkpoints_in
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TrainResult:
     """The best value of the checkpoint metric."""
     best_step: int
     best_checkpoint: Path
-    """The checkpoint with that value."""
+    """The checkpoint with that value; if the storage refused that one, the best of the others."""
     metrics: dict[str, float]
     """The latest value of every metric."""
     run_id: str
@@ -210,7 +210,7 @@ def _result(target: RecordTarget) -> TrainResult:
         baseline=at_start[0] if at_start else None,
         best=best["value"],
         best_step=best["step"],
-        best_checkpoint=paths.checkpoint(best["step"]),
+        best_checkpoint=best_of(saved, best["metric"]),
         metrics=status["metrics"],
         run_id=status["run_id"],
         tracking_uri=target.uri,

@@ -43,6 +43,22 @@ def checkpoint_score(path: Path, metric: str) -> float | None:
     return None if value is None or math.isnan(value) else score(metric, float(value))
 
 
+def best_of(saved: Sequence[Path], metric: str) -> Path:
+    """The best checkpoint of those that are there, on a tie the earlier; the last where none was validated.
+
+    A run's best validation may have none: its storage had refused it, or it was damaged later.
+
+    Args:
+        saved: at least one, oldest first.
+        metric: `val/...`.
+
+    Raises:
+        CheckpointError: one is damaged or gone.
+    """
+    scores = {path: score for path in saved if (score := checkpoint_score(path, metric)) is not None}
+    return max(scores, key=lambda path: scores[path]) if scores else saved[-1]
+
+
 def stale(saved: Sequence[Path], scores: Mapping[Path, float | None], keep: int, keep_every: int = 0) -> list[Path]:
     """Which checkpoints to delete: all but the `keep` best, the last, and those of every `keep_every` steps. Pure.
 

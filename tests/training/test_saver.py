@@ -29,7 +29,7 @@ from orchestrator.models import build_model
 from orchestrator.training import saver as room
 from orchestrator.training.context import Request
 from orchestrator.training.local import LocalContext
-from orchestrator.training.retention import checkpoint_folder, checkpoints_in, stale
+from orchestrator.training.retention import best_of, checkpoint_folder, checkpoints_in, stale
 from orchestrator.training.saver import Saver, latest_undamaged
 
 
@@ -472,6 +472,18 @@ def test_the_best_the_last_and_every_so_many_stay(tmp_path: Path, at: Any, told:
         saver.save(at(step, accuracy))
     saver.wait()
     assert steps(tmp_path) == [1, 4, 6] and len(names(tmp_path)) == 3 and told == []
+
+
+def test_the_best_is_the_best_of_those_that_are_there(tmp_path: Path, at: Any, told: list[str]) -> None:
+    """A run's best validation may have no checkpoint: the storage refused it, or it was damaged later."""
+    saver = make_saver(tmp_path, told, keep=3)
+    for step, accuracy in enumerate([0.5, 0.7, 0.9, 0.7, None]):
+        saver.save(at(step, accuracy))
+    saver.wait()
+    assert best_of(checkpoints_in(tmp_path), "val/accuracy").name == "step-000000002"
+    shutil.rmtree(checkpoint_folder(tmp_path, 2))
+    assert best_of(checkpoints_in(tmp_path), "val/accuracy").name == "step-000000001"
+    assert best_of(checkpoints_in(tmp_path)[-1:], "val/accuracy").name == "step-000000004"
 
 
 def test_a_checkpoint_that_vanishes_meanwhile_does_no_harm(
