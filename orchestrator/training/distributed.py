@@ -74,7 +74,8 @@ def share_state(state: TrainState | None, device: torch.device) -> TrainState | 
     for place, (shape, dtype) in shapes.items():
         tensor = parts[place].to(device) if sender else torch.empty(shape, dtype=dtype, device=device)
         dist.broadcast(tensor, 0)
-        received[place] = tensor.cpu()
+        if not sender:
+            received[place] = tensor.cpu()
     return state if sender or bare is None else _assembled(bare, received)
 
 

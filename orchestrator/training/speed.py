@@ -23,6 +23,7 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.models import SyncNet
 from orchestrator.models.losses import build_loss
+from orchestrator.training.batching import plan_batches
 from orchestrator.training.distributed import is_distributed, sum_over_ranks
 from orchestrator.training.rehearsal import rehearse
 
@@ -169,8 +170,8 @@ def _likely_micro_batch(config: RunConfig) -> int:
     """The size that training will use most, so that it is compiled only once; 2 where memory is yet to decide."""
     if config.train.micro_batch == "auto":
         return 2
-    world_size = dist.get_world_size() if is_distributed() else 1
-    return min(config.train.micro_batch, -(-config.train.global_batch // world_size))
+    world_size, unit = dist.get_world_size() if is_distributed() else 1, build_loss(config.loss).unit
+    return plan_batches(config.train.global_batch, config.train.micro_batch, world_size, unit).micro_batch
 
 
 def _fits(model: SyncNet, config: RunConfig, device: torch.device, size: int) -> bool:
