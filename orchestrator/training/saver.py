@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.checkpoint import TrainState, is_complete, read_state, save_state
@@ -56,8 +55,6 @@ class Saver:
         self._safe_at = clock()
         self._safe_step: int | None = None
         self._refused_at: float | None = None
-        self.stalled_s = 0.0
-        """Seconds for which `save` and `wait` have kept training waiting so far."""
         remove_abandoned(folder, after_s=0)
 
     def save(self, state: TrainState) -> None:
@@ -71,11 +68,10 @@ class Saver:
         Raises:
             CheckpointError: an earlier one could not be written, or, not in the background, this one.
         """
-        with self._stalling():
-            self._make_room(state.step)
-            self._job = job = _Job(state, self._write)
-            if not self._settings.asynchronous:
-                self._finish(job)
+        self._make_room(state.step)
+        self._job = job = _Job(state, self._write)
+        if not self._settings.asynchronous:
+            self._finish(job)
 
     def wait(self) -> None:
         """Wait until what was handed in is safe.
@@ -83,9 +79,8 @@ class Saver:
         Raises:
             CheckpointError: it could not be written.
         """
-        with self._stalling():
-            if self._job is not None:
-                self._finish(self._job)
+        if self._job is not None:
+            self._finish(self._job)
 
     @property
     def busy(self) -> bool:
@@ -97,14 +92,6 @@ class Saver:
         """Whether the latest checkpoint that is safe is `checkpoint.minutes` old, and none is on its way."""
         # asking for another one while one is being written would make training wait for slow storages
         return not self.busy and 0 < 60 * self._settings.minutes <= self._clock() - self._safe_at
-
-    @contextmanager
-    def _stalling(self) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stalled_s += time.perf_counter() - begin
 
     def _make_room(self, step: int) -> None:
         """Until the one in flight is safe or was refused; in that case it gives way."""

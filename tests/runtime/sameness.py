@@ -15,7 +15,7 @@ from orchestrator.runtime.train import tracking_uri
 from orchestrator.tracking import find_run, read_history
 from orchestrator.training.local import checkpoints_in
 
-TIMES = frozenset({"train/samples_per_s", "train/data_wait", "train/data_ready", "train/checkpoint_wait"})
+TIMES = frozenset({"train/samples_per_s", "train/data_wait", "train/data_ready"})
 """What depends on the machine and the moment."""
 
 Rows = list[dict[str, float]]

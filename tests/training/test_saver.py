@@ -119,7 +119,7 @@ def test_training_goes_on_while_it_writes_and_waits_for_one_in_flight(
     go.set()
     second.join()
     saver.wait()
-    assert steps(tmp_path) == [1, 2] and most == 1 and saver.stalled_s > 0
+    assert steps(tmp_path) == [1, 2] and most == 1
 
 
 def test_a_checkpoint_that_is_there_already_is_kept(tmp_path: Path, at: Any, told: list[str]) -> None:
