@@ -25,9 +25,10 @@ from orchestrator.models import skeleton
 from orchestrator.planning.advice import Circumstances, advice, disk_problem
 from orchestrator.planning.cost import Cost
 from orchestrator.planning.machine import free_disk, planned_device
-from orchestrator.planning.probe import BUDGET_S, has_batch_norm
+from orchestrator.planning.probe import BUDGET_S
 from orchestrator.planning.sizes import disk_use, happenings
 from orchestrator.runtime.paths import RunPaths
+from orchestrator.training.batching import has_batch_norm
 from orchestrator.training.fitting import check_fits
 from orchestrator.training.local import checkpoints_in
 

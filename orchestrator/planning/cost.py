@@ -9,13 +9,12 @@ from typing import Any
 import torch
 
 from orchestrator.config.schema import RunConfig
-from orchestrator.errors import ConfigError
 from orchestrator.models import skeleton
 from orchestrator.models.losses import build_loss
 from orchestrator.planning.machine import device_here, free_memory, planned_device
 from orchestrator.planning.memory import Memory, estimate
-from orchestrator.planning.probe import Measured, TooSlow, has_batch_norm, measure
-from orchestrator.training.batching import BatchPlan, plan_batches
+from orchestrator.planning.probe import Measured, TooSlow, measure
+from orchestrator.training.batching import BatchPlan, check_batches, plan_batches
 from orchestrator.training.speed import CPU_MICRO_BATCH, largest_that_fits
 
 _MARGIN = 0.9
@@ -35,17 +34,12 @@ class Cost:
         """Share the batch, and trace the net for its memory.
 
         Raises:
-            ConfigError: the batch cannot be shared so, or a net with batch norm would get single samples.
+            ConfigError: the batch cannot be shared so.
         """
         workers, device_type = max(1, config.scale.num_workers), planned_device(config.scale)
         memory = estimate(config, 1, workers, device_type)
         batches = shared_batch(config, workers, memory)
-        smallest = min(len(part) for rank in range(min(workers, 64)) for part in batches.micro_batches(rank))
-        if smallest < 2 and has_batch_norm(skeleton(config.model)):
-            raise ConfigError(
-                ["a net with batch norm needs at least 2 samples at once, but some micro-batches have 1"],
-                hint="raise `train.micro_batch`, raise `train.global_batch`, or use fewer workers",
-            )
+        check_batches(batches, skeleton(config.model), config)
         return cls(config, batches, memory.with_micro_batch(batches.micro_batch))
 
     def batch_facts(self) -> dict[str, Any]:

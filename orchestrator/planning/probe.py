@@ -12,14 +12,13 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from orchestrator.config.schema import RunConfig
-from orchestrator.models import SyncNet, build_model, skeleton
+from orchestrator.models import build_model, skeleton
 from orchestrator.models.losses import build_loss
 from orchestrator.planning.sizes import happenings
-from orchestrator.training.batching import BatchPlan
+from orchestrator.training.batching import BatchPlan, has_batch_norm
 from orchestrator.training.optimizer import apply_gradients, build_optimizer
 from orchestrator.training.parallel import clip_and_check
 from orchestrator.training.precision import autocast, gradient_scaler
@@ -103,11 +102,6 @@ def measure(
             update_s = watch.time(trainee.update)
         forward_s = watch.time(lambda: trainee.forward(size)) if watch.elapsed < budget_s else pass_s / 3
         return Measured(trainee.where, size, statistics.median(times), update_s, forward_s)
-
-
-def has_batch_norm(model: SyncNet) -> bool:
-    """Whether what a sample gives depends on the other samples of its micro-batch."""
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def _first_size(config: RunConfig, device: torch.device, budget_s: float, clock: Callable[[], float]) -> int:

@@ -72,6 +72,11 @@ def plan_batches(global_batch: int, largest_micro: int, world_size: int, unit: i
     return BatchPlan(global_batch, world_size, largest_micro, unit)
 
 
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether what a sample gives depends on the other samples of its micro-batch, which must then have at least 2."""
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
 def check_batches(plan: BatchPlan, model: nn.Module, config: RunConfig) -> None:
     """Refuse what a net, or the way it is spread over workers, cannot compute.
 
@@ -81,7 +86,7 @@ def check_batches(plan: BatchPlan, model: nn.Module, config: RunConfig) -> None:
     """
     parts = [plan.micro_batches(rank) for rank in range(plan.world_size)]
     least, problems = min(len(part) for own in parts for part in own), []
-    if least < 2 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+    if least < 2 and has_batch_norm(model):
         problems.append(
             f"`train.micro_batch` must leave at least 2 samples in every micro-batch, because {config.model.name} has "
             f"batch norm, but {plan.global_batch} samples for {plan.world_size} workers leave 1"

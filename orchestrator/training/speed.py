@@ -23,7 +23,7 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.models import SyncNet
 from orchestrator.models.losses import build_loss
-from orchestrator.training.batching import plan_batches
+from orchestrator.training.batching import has_batch_norm, plan_batches
 from orchestrator.training.distributed import is_distributed, sum_over_ranks
 from orchestrator.training.rehearsal import rehearse
 
@@ -72,13 +72,14 @@ def find_micro_batch(model: SyncNet, config: RunConfig, device: torch.device, wo
         ConfigError: not even the smallest fits.
     """
     unit = build_loss(config.loss).unit
+    least = max(unit, 2) if has_batch_norm(model) else unit
     share = max(-(-config.train.global_batch // unit // world_size), 1) * unit
-    if device.type != "cuda":
+    if device.type != "cuda" or share < least:
         return max(min(CPU_MICRO_BATCH, share) // unit, 1) * unit
-    largest = _smallest_over_ranks(largest_that_fits(partial(_fits, model, config, device), share, unit), device)
+    largest = _smallest_over_ranks(largest_that_fits(partial(_fits, model, config, device), share, least), device)
     if not largest:
         raise ConfigError(
-            [f"not even a micro-batch of {unit} fits {torch.cuda.get_device_name(device)}"],
+            [f"not even a micro-batch of {least} fits {torch.cuda.get_device_name(device)}"],
             hint="set `speed.gradient_checkpointing=true`, `train.precision=bf16` or `scale.strategy=fsdp`",
         )
     return largest

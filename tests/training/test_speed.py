@@ -136,6 +136,20 @@ def test_automatic_micro_batches_on_a_cpu(settings: dict[str, Any], workers: int
     assert find_micro_batch(build_model(config.model), config, CPU, workers) == expected
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"), [(CONFIG, [1, 2, 4, 6]), (WITH_BATCH_NORM, [2, 4, 6])], ids=["", "norm"]
+)
+def test_batch_norm_is_never_tried_with_one_sample(
+    monkeypatch: pytest.MonkeyPatch, config: RunConfig, expected: list[int]
+) -> None:
+    """It refuses a single one, and not for want of memory."""
+    asked: list[int] = []
+    monkeypatch.setattr(speed, "_fits", lambda *given: asked.append(given[-1]) or True)
+    config = apply_settings(config, {"train.micro_batch": "auto", "train.global_batch": 6})
+    assert find_micro_batch(build_model(config.model), config, torch.device("cuda", 0), 1) == 6
+    assert asked == expected
+
+
 @GPU
 def test_automatic_micro_batches_on_a_gpu() -> None:
     device = torch.device("cuda", 0)
