@@ -177,6 +177,8 @@ class _Run:
         )
         if state is not None:
             run._restore(state)
+        if run.step > config.train.steps:
+            notes.append(f"nothing is left to train: `train.steps` is {config.train.steps}, and {run.step} were taken")
         warm_up(wrapped, config, device)
         return run
 
@@ -305,12 +307,12 @@ class _Run:
             )
         metrics = {f"val/{name}": value for name, value in judged.items()}
         self.best = policies.better(self.best, config.checkpoint.metric, metrics, self.step)
-        before = self.verdict.state if self.history else None
-        self.history.append({"step": self.step, "samples": self.samples, **figures, **metrics})
+        # a state that is resumed may have been validated at this very step: one step is one validation
+        again = self.history.pop() if self.history and self.history[-1]["step"] == self.step else {}
+        self.history.append({**again, "step": self.step, "samples": self.samples, **figures, **metrics})
         verdict = self.verdict
         self.history[-1] |= policies.state_figure(verdict)
-        if self.step and verdict.state is not before:
-            context.announce({"verdict": policies.plain(verdict)})
+        context.announce({"verdict": policies.plain(verdict)})
         return metrics | policies.state_figure(verdict)
 
     @property

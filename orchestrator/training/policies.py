@@ -35,8 +35,8 @@ def reason_to_end(history: Sequence[Mapping[str, float]], best: Best | None, set
     since = [row for row in history if best is not None and row["step"] > best.step]
     if settings.patience and len(since) >= settings.patience and best is not None:
         return f"{len(since)} validations without a better {best.metric} than {best.value:.4g} at step {best.step}"
-    # what it began as says nothing about training
-    states = [_STATES[int(row[STATE])] for row in history if row["step"] > 0]
+    # what it began as says nothing about training; rows of a foreign file's history tell no state
+    states = [_STATES[int(row[STATE])] for row in history if row["step"] > 0 and STATE in row]
     stuck = len(list(takewhile(lambda state: state in _STUCK, reversed(states))))
     if settings.stop_at_chance and stuck >= settings.stop_at_chance:
         return f"{stuck} validations in a row found it {states[-1]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,9 @@ def test_a_stopped_run_equals_one_that_never_stopped(tiny_config: RunConfig, tmp
         with pytest.raises(Stopped):
             run(config, tmp_path / "cut", log=log, ask=cut_at(last))
     run(config, tmp_path / "cut", log=log)
-    assert [facts["start"]["verb"] for facts in log.facts] == ["scratch", "continue", "continue", "continue"]
-    assert [facts["start"]["step"] for facts in log.facts] == [0, 0, 4, 8]
+    starts = [facts["start"] for facts in log.facts if "start" in facts]
+    assert [start["verb"] for start in starts] == ["scratch", "continue", "continue", "continue"]
+    assert [start["step"] for start in starts] == [0, 0, 4, 8]
     assert_same(final(tmp_path / "whole"), final(tmp_path / "cut"))
     assert log.exact() == whole.exact()
 
@@ -232,6 +233,28 @@ def test_init_fork_and_resume(tiny_config: RunConfig, tmp_path: Path) -> None:
     straight = apply_settings(tiny_config, {"optim.schedule": "constant"})
     run(straight, tmp_path / "straight")
     assert_weights_equal(final(tmp_path / "resume"), final(tmp_path / "straight"))
+
+
+def test_a_resumed_step_is_one_validation(tiny_config: RunConfig, tmp_path: Path) -> None:
+    run(apply_settings(tiny_config, {"train.steps": 6}), tmp_path / "source")
+    config = apply_settings(tiny_config, {"start.checkpoint": "source", "start.verb": "resume"})
+    source = final(tmp_path / "source")
+    log = run(config, tmp_path / "resume", given=source)
+    assert [row["step"] for row in final(tmp_path / "resume").history] == [0, 6, 12]
+    # a foreign file's history has rows of its own making
+    foreign = [{"step": 3, "train/loss": 0.7}, {"step": 6, "val/loss": 0.7}]
+    run(config, tmp_path / "foreign", given=replace(source, history=foreign, progress={}))
+    assert [row["step"] for row in final(tmp_path / "foreign").history] == [3, 6, 12]
+    # and one that has nothing left to do says so
+    log = run(apply_settings(config, {"train.steps": 4}), tmp_path / "beyond", given=source)
+    assert log.facts[0]["notes"] == ["nothing is left to train: `train.steps` is 4, and 6 were taken"]
+
+
+def test_every_validation_is_judged_aloud(tiny_config: RunConfig, tmp_path: Path) -> None:
+    log = run(apply_settings(tiny_config, {"optim.lr": 1e-12}), tmp_path)
+    verdicts = [facts["verdict"] for facts in log.facts if "verdict" in facts]
+    assert [verdict["state"] for verdict in verdicts] == ["AT_CHANCE"] * 3
+    assert all(f"at step {step} " in verdict["why"] for step, verdict in zip((0, 6, 12), verdicts, strict=True))
 
 
 def test_another_network_is_refused_before_any_tensor_is_touched(tiny_config: RunConfig, tmp_path: Path) -> None:
