@@ -139,6 +139,8 @@ def _suggest(path: list[Any], schema: type[BaseModel], prefix: str) -> str:
     dotted = prefix + _dotted(path)
     by_leaf = {name.rpartition(".")[2]: name for name in known}
     leaf = dotted.rpartition(".")[2]
+    if dotted in known:  # no typing error, but a setting of another network
+        return " of this network"
     return did_you_mean(dotted, known) or (f"; did you mean `{by_leaf[leaf]}`?" if leaf in by_leaf else "")
 
 

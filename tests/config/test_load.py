@@ -145,6 +145,12 @@ def test_a_value_with_the_shape_of_one_member_of_a_union_is_told_what_is_wrong_i
     assert problems[2:] == [f"{place}[3]` must be {either}, but is [1, 2, 3]"]
 
 
+def test_a_setting_of_another_network_is_not_proposed_again() -> None:
+    problems = problems_of({"model": {"name": "wav2lip_syncnet", "resolution": 96, "neme": 1}})
+    assert "`model.resolution` is not a setting of this network" in problems
+    assert "`model.neme` is not a setting; did you mean `model.name`?" in problems
+
+
 def test_a_loss_of_groups_fits_whole_groups_and_any_number_of_workers() -> None:
     config = load_config(
         {
