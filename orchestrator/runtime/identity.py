@@ -58,7 +58,8 @@ def claim(paths: RunPaths, config: RunConfig, facts: dict[str, Any]) -> bool:
     if changed:
         raise RunError(
             f"the run {paths.name!r} exists with other settings: {'; '.join(changed)}",
-            hint="give another --name, or go back to the old settings to continue it",
+            hint="go back to the old settings to continue it, or give another --name, which with "
+            f"`start.verb=resume start.checkpoint={paths.folder}/step-...` goes on from one of its checkpoints",
         )
     return True
 

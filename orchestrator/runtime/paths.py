@@ -104,12 +104,13 @@ def driving(paths: RunPaths) -> Iterator[None]:
     """Be the only driver of a run while the block runs; the lock goes with the process, however it ends.
 
     Raises:
-        RunError: another process drives this run.
+        RunError: another process drives this run, or its folder cannot be written.
     """
-    paths.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(paths.folder / _LOCK, timeout=0)
     try:
-        lock.acquire()
+        with _writable(paths.folder):
+            paths.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
     except Timeout:
         raise RunError(
             f"another process is driving the run {paths.name!r}",
@@ -166,17 +167,38 @@ def require_lasting(what: str, where: str | Path, cwd: Path | None = None) -> No
         )
 
 
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """What the storage refuses while the block runs becomes one clear error."""
+    try:
+        yield
+    except Timeout:  # an OSError too, but somebody holds the lock
+        raise
+    except OSError as error:
+        hint = "make room or allow writing there, and give the same command again: it continues"
+        raise RunError(f"{path} cannot be written: {error.strerror or error}", hint=hint) from error
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a small file atomically, so that a reader never sees half of it."""
     write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a small file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Replace a small file atomically.
+
+    Raises:
+        RunError: the storage refuses it.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with _writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -187,10 +209,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it must hold a mapping, but holds a {type(content).__name__}")
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}", hint="remove the run's folder, or give another name") from None
-    if not isinstance(content, dict):
-        raise RunError(f"{path} must hold a mapping, but holds a {type(content).__name__}")
+        hint = "remove this file: it only describes the run, which goes on from its checkpoints without it"
+        raise RunError(f"{path} is damaged: {error}", hint=hint) from None
     return content

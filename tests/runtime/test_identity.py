@@ -10,7 +10,7 @@ import pytest
 from orchestrator.config import RunConfig, apply_settings
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.runtime.identity import claim
-from orchestrator.runtime.paths import RunPaths, read_json, storage_folder, write_json
+from orchestrator.runtime.paths import RunPaths, driving, read_json, storage_folder, write_json
 
 
 def test_credentials_in_addresses_are_not_kept_and_may_change(tiny_config: RunConfig, tmp_path: Path) -> None:
@@ -41,6 +41,28 @@ def test_settings_that_an_older_run_did_not_know_count_as_their_defaults(
         claim(paths, apply_settings(tiny_config, {"train.ema_decay": 0.9}), {})
     with pytest.raises(RunError, match=r"`checkpoint\.metric` was"):
         claim(paths, apply_settings(tiny_config, {"checkpoint.metric": "val/loss"}), {})
+
+
+@pytest.mark.parametrize("content", ['{"state": "run', "[]", ""])
+def test_a_damaged_record_costs_the_record_alone(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "status.json"
+    file.write_text(content)
+    with pytest.raises(RunError, match=r"status\.json is damaged") as caught:
+        read_json(file)
+    assert caught.value.hint is not None and "remove this file" in caught.value.hint
+
+
+def test_a_storage_that_takes_nothing_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")  # nobody may make a folder in a file
+    paths = RunPaths(tmp_path / "file", "a")
+    with pytest.raises(RunError, match=r"a cannot be written: Not a directory"), driving(paths):
+        pass
+    with pytest.raises(RunError, match=r"status\.json cannot be written: Not a directory"):
+        write_json(paths.status, {})
+    (tmp_path / "taken" / "inside").mkdir(parents=True)  # and no file takes the place of a folder
+    with pytest.raises(RunError, match="cannot be written"):
+        write_json(tmp_path / "taken", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
 
 
 def test_a_refused_storage_is_named_without_credentials() -> None:
