@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -229,8 +230,15 @@ def test_an_interrupt_says_how_to_go_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr("orchestrator.runtime.prepare.prepare", interrupted)
-    assert main(["prepare", str(tmp_path), "--out", str(tmp_path / "out")]) == 130
+    try:
+        assert main(["prepare", str(tmp_path), "--out", str(tmp_path / "out")]) == 130
+        # from here on another signal ends the process, in no exit handler's traceback
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_DFL}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert "give the same command again" in capsys.readouterr().err
 
 

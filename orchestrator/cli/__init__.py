@@ -71,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupted() -> int:
+    # who asks again while the program is being left has waited enough: no traceback out of somebody's exit handler
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     err.print("interrupted; give the same command again to continue")
     return _INTERRUPTED
 
