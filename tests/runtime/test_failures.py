@@ -1,6 +1,6 @@
 """Failures of a run in one process, each really caused: what is left, what is said, and that the end is the same.
 
-Workers, controllers, nodes and whole clusters fail in `test_failures_ray.py` and `test_failures_cluster.py`.
+Workers, controllers and heads fail in `test_failures_ray.py`, nodes in `test_elastic.py`.
 """
 
 from __future__ import annotations

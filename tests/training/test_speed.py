@@ -144,7 +144,12 @@ def test_batch_norm_is_never_tried_with_one_sample(
 ) -> None:
     """It refuses a single one, and not for want of memory."""
     asked: list[int] = []
-    monkeypatch.setattr(speed, "_fits", lambda *given: asked.append(given[-1]) or True)
+
+    def fits(*given: Any) -> bool:
+        asked.append(given[-1])
+        return True
+
+    monkeypatch.setattr(speed, "_fits", fits)
     config = apply_settings(config, {"train.micro_batch": "auto", "train.global_batch": 6})
     assert find_micro_batch(build_model(config.model), config, torch.device("cuda", 0), 1) == 6
     assert asked == expected
