@@ -49,9 +49,9 @@ def apply_gradients(optimizer: torch.optim.AdamW, scaler: torch.amp.GradScaler, 
         scaler: already asked to unscale.
         bad: float scalar on the device: where it is 1, weights, moments and step counters stay as they are.
     """
-    if not scaler.is_enabled():
-        # the fused kernel looks for these two, as a gradient scaler leaves them
-        optimizer.grad_scale, optimizer.found_inf = None, bad  # type: ignore[attr-defined]
-    scaler.step(optimizer)
+    # the fused kernel looks for these two, as `GradScaler.step` leaves them; that one would look at the gradients only,
+    # and not at their norm, which may overflow although they do not
+    optimizer.grad_scale, optimizer.found_inf = None, bad  # type: ignore[attr-defined]
+    optimizer.step()
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
