@@ -134,6 +134,8 @@ class _Run:
     best: Best | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     """One row per validation; the detector and early stopping are functions of it."""
+    ended: str | None = None
+    """Why the run should end before its last step, as of the latest validation; none while it should go on."""
     window: Window = field(default_factory=Window)
     skipped: int = 0
     """Steps skipped so far, as of the last settled one."""
@@ -197,6 +199,7 @@ class _Run:
         self.window = Window(progress.get("window", ()))
         self.skipped, self.bad_in_a_row = progress.get("skipped", 0), progress.get("bad_in_a_row", 0)
         self.last_figures = dict(progress.get("metrics", {}))
+        self._look_for_an_end()
 
     def facts(self, decision: StartDecision) -> dict[str, object]:
         """What is decided at the start: where it starts, and on which pairs it is measured (of rank 0: the file)."""
@@ -312,6 +315,7 @@ class _Run:
         self.history.append({**again, "step": self.step, "samples": self.samples, **figures, **metrics})
         verdict = self.verdict
         self.history[-1] |= policies.state_figure(verdict)
+        self._look_for_an_end()
         context.announce({"verdict": policies.plain(verdict)})
         return metrics | policies.state_figure(verdict)
 
@@ -320,10 +324,8 @@ class _Run:
         """What the validations so far say about learning."""
         return judge(self.history)
 
-    @property
-    def ended(self) -> str | None:
-        """Why the run should end before its last step; none while it should go on."""
-        return policies.reason_to_end(self.history, self.best, self.config.train)
+    def _look_for_an_end(self) -> None:
+        self.ended = policies.reason_to_end(self.history, self.best, self.config.train)
 
     def announce_end(self, steps: int) -> None:
         """Publish why the run leaves before its last step, if it does."""
