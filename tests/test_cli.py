@@ -170,7 +170,13 @@ def test_prepare_plan_train_status(
     assert plan["batch"] == "8 = 1 x 2 x 4"
     assert main(["train", str(config_file), "--name", "a", "train.steps=3", "optim.warmup_steps=1"]) == 0
     shown = capsys.readouterr().out
-    assert "a: starts from scratch" in shown and "mlflow ui" in shown
+    assert "a: starts from scratch" in shown and "mlflow ui" in shown and "ended early" not in shown
+    assert "AT_CHANCE: nothing shows" in shown and "likely cause 1" in shown
+    early = ["eval.every=1", "train.stop_at_chance=2", "optim.lr=1e-12"]
+    for again in (False, True):
+        assert main(["train", str(config_file), "--name", "early", *early]) == 0
+        shown = capsys.readouterr().out
+        assert "2 validations in a row found it AT_CHANCE" in shown and ("finished already" in shown) == again
     assert main(["status", "--storage", str(tmp_path / "runs")]) == 0
     assert "finished" in capsys.readouterr().out
     assert main(["plan", str(config_file), "--name", "a"]) == 0

@@ -83,6 +83,8 @@ class Recorder:
             self.writer.set_tags({"learning.state": facts["verdict"]["state"]})
         if "ended" in facts:
             self._write(ended=facts["ended"])
+            if facts["ended"]["state"] == "stopped early":  # the other end is none: the run goes on one day
+                self.writer.set_tags({"ended": facts["ended"]["why"]})
         for note in facts.get("notes", ()):
             self.note(note)
 

@@ -53,6 +53,10 @@ class TrainResult:
     run_id: str
     """MLflow's id of the run."""
     tracking_uri: str
+    verdict: dict[str, Any]
+    """What the latest validation said about learning: `state`, `why` and likely `causes`."""
+    ended: str | None
+    """Why it left before its last step; none when it did not."""
 
 
 def train(config: ConfigSource, name: str, *, console: Console | None = None) -> TrainResult:
@@ -214,6 +218,8 @@ def _result(target: RecordTarget) -> TrainResult:
         metrics=status["metrics"],
         run_id=status["run_id"],
         tracking_uri=target.uri,
+        verdict=status.get("verdict") or {},
+        ended=(status.get("ended") or {}).get("why"),
     )
 
 
