@@ -164,7 +164,7 @@ def evaluate(
         return
     print_card(
         redacted(file),
-        {**{key: round(value, 4) for key, value in report.metrics.items()}, "chance": "accuracy 0.5, loss ln 2"},
+        {**{key: f"{value:.4g}" for key, value in report.metrics.items()}, "chance": "accuracy 0.5, loss ln 2"},
     )
     out.print(f"{report.pairs} pairs of {report.clips} {report.split} clips, pair list {report.pairs_hash[:12]}")
     out.print(f"{report.verdict.state}: {report.verdict.why}", markup=False, soft_wrap=True)
