@@ -101,11 +101,13 @@ class Head:
         wait_for(lambda: not any(map(is_alive, below)), "the head's processes to be gone")
 
     def job(self, *arguments: str) -> str:
-        """`ray job ...` and what it prints."""
+        """`ray job ...` and what it prints; asked again while the head has no agent for jobs yet."""
         command = [_ray(), "job", arguments[0], f"--address={self.jobs_address}", *arguments[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=_environment())
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        while True:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=_environment())
+            if done.returncode == 0:
+                return done.stdout
+            assert "No available agent" in done.stderr, done.stdout + done.stderr
 
     def close(self) -> None:
         """End it and remove its files."""

@@ -21,9 +21,11 @@ from tests.runtime.processes import Driver, measured
 from tests.runtime.sameness import logged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-STEPS = 600
-TOLERANCE = 1e-3
-"""Largest difference of a loss at any step of this run."""
+STEPS = 400
+TOLERANCE = 1e-4
+"""Largest difference of a loss at any step of this run; measured was a third of it."""
+WIDE = {"block_out_channels": [32, 256]}
+"""With fewer channels per group, the last norm of the towers would make large what rounding makes small."""
 
 
 @pytest.fixture
@@ -37,12 +39,13 @@ def nodes() -> Iterator[Nodes]:
 @pytest.fixture
 def config(tiny_corpus: Path, tmp_path: Path) -> RunConfig:
     """One or two workers, as there is room."""
+    towers = {tower: TINY_MODEL[tower] | WIDE for tower in ("audio_encoder", "visual_encoder")}
     raw: dict[str, Any] = {
-        "model": TINY_MODEL,
+        "model": TINY_MODEL | towers,
         "data": {"path": str(tiny_corpus)},
         "optim": {"lr": 1e-4, "warmup_steps": 5, "schedule": "cosine"},
         "train": {"steps": STEPS, "global_batch": 8, "micro_batch": 2, "log_every": 10},
-        "eval": {"every": 200, "pairs": 16, "batch": 8},
+        "eval": {"every": 130, "pairs": 16, "batch": 8},
         "checkpoint": {"every": 50, "keep": 1},
         "scale": {"num_workers": 2, "min_workers": 1, "resize_s": 2, "use_gpu": False},
         "storage": str(tmp_path / "runs"),

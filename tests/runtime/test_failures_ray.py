@@ -123,7 +123,7 @@ def test_a_job_that_is_stopped_and_a_head_that_is_restarted(
     with measured(driver, "head killed and started again"):
         head.kill()
         began = time.monotonic()
-        assert driver.wait() == 2 and "same command again" in driver.said
+        assert driver.wait() == 2 and "same command again" in driver.said, f"{driver.code}: {driver.said[-3000:]}"
         print(f"measured: head killed: {time.monotonic() - began:.1f} s until the driver gave up")
         head.start()
         drivers.append(Driver(config, "jobbed", env=env))
