@@ -23,9 +23,9 @@ def step_of(folder: Path) -> int:
 
 
 def folders_in(run_folder: Path) -> list[Path]:
-    """Everything that has the name of a checkpoint, whole or not, oldest first."""
+    """Every folder that has the name of a checkpoint, whole or not, oldest first."""
     named = (path for path in run_folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit())
-    return sorted(named, key=step_of)
+    return sorted((path for path in named if path.is_dir()), key=step_of)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

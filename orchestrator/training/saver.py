@@ -141,7 +141,7 @@ class Saver:
         with disk_errors(folder):
             if is_complete(folder):
                 return
-            if folder.is_dir():
+            if folder.exists():
                 _set_aside(folder)
             try:
                 save_state(state, folder)
