@@ -78,7 +78,7 @@ class Head:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets want short paths
-        self._port, self._dashboard = _free_port(), _free_port()
+        self._port, self._dashboard, self._agent = _free_port(), _free_port(), _free_port()
         self.address = f"127.0.0.1:{self._port}"
         self.jobs_address = f"http://127.0.0.1:{self._dashboard}"
         self.start()
@@ -87,6 +87,7 @@ class Head:
         """`ray start --head`, at the same address every time."""
         options = ["--head", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
         options += [f"--port={self._port}", f"--dashboard-port={self._dashboard}", f"--temp-dir={self._folder}"]
+        options += [f"--dashboard-agent-listen-port={self._agent}"]
         options += ["--num-gpus=0", "--object-store-memory=200000000"]
         with (self._folder / "start.txt").open("ab") as said:
             self._process = subprocess.Popen([_ray(), "start", *options], stdout=said, stderr=said, env=_environment())
