@@ -18,6 +18,8 @@ from tests.runtime.processes import Driver
 from tests.runtime.sameness import differences, logged
 
 STEPS = 90
+CONTRAST = {"loss.name": "info_nce", "loss.group": 4, "checkpoint.metric": "val/auc"}
+MARGIN = {"loss.name": "margin", "checkpoint.metric": "val/auc"}
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +52,11 @@ def drivers() -> Iterator[list[Driver]]:
     [
         (1, {"train.micro_batch": 3, "train.ema_decay": 0.9}),  # accumulation, with a smaller last part
         pytest.param(2, {"train.precision": "bf16", "data.augment.flip": 0.5}, marks=pytest.mark.slow),
-        pytest.param(
-            3, {"loss.name": "info_nce", "loss.group": 4, "train.micro_batch": 4, "train.ema_decay": 0.9},
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(4, {"loss.name": "margin", "checkpoint.asynchronous": False}, marks=pytest.mark.slow),
+        pytest.param(3, {**CONTRAST, "train.micro_batch": 4}, marks=pytest.mark.slow),
+        pytest.param(4, {**MARGIN, "checkpoint.asynchronous": False}, marks=pytest.mark.slow),
     ],
     ids=["accumulation-ema", "bf16", "info_nce", "margin"],
-)  # fmt: skip
+)
 def test_three_kills_change_nothing(
     config: RunConfig, drivers: list[Driver], seed: int, settings: dict[str, Any]
 ) -> None:

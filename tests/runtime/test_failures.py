@@ -116,6 +116,7 @@ def test_nothing_but_damaged_checkpoints_is_an_error_and_no_new_start(start: Sta
     assert again.wait() == 2 and "damaged" in again.said
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(config: RunConfig, calm: str, start: Start) -> None:
     """The file system takes no file of a checkpoint's size any more, from the middle of the run on."""
     driver = start("full", checkpoint__retry_s=1.0)
@@ -143,6 +144,7 @@ def test_storage_that_refuses_for_a_while_costs_nothing(config: RunConfig, calm:
     assert differences(config, calm, "refused") == []
 
 
+@pytest.mark.slow
 def test_bad_numbers_in_a_clip_cost_the_steps_that_meet_them(
     config: RunConfig, tiny_corpus: Path, start: Start, tmp_path: Path
 ) -> None:
