@@ -25,8 +25,8 @@ _KNOCK_S = 2.0
 _HEAD_S = 30.0
 """Seconds without an answer after which Ray's head is gone: one that is restarted in place comes back within them, and
 Ray itself ends the driver after sixty."""
-_NODE_S = 4.0
-"""The same of the node here: without it Ray ends the driver after about ten."""
+_NODE_S = 2.0
+"""The same of the node here: without it Ray ends the driver, without a word, after about ten."""
 
 
 def wait_for(job: Callable[[], T], look: Callable[[], None]) -> T:

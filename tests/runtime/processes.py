@@ -154,14 +154,6 @@ def train_processes(driver: int | None = None, kind: str = "RayTrainWorker") -> 
     return sorted(pid for pid, command in descendants(driver or os.getpid()).items() if kind in command)
 
 
-def kill_train_worker(driver: int | None = None) -> int:
-    """SIGKILL one Ray Train worker below the driver (this process by default) and return its pid."""
-    workers = train_processes(driver)
-    assert workers, "there is no train worker to kill"
-    os.kill(workers[0], signal.SIGKILL)
-    return workers[0]
-
-
 def is_alive(pid: int) -> bool:
     """Whether a process still runs; one that has ended and that nobody has asked about does not."""
     try:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 import yaml
 
@@ -16,13 +15,12 @@ from orchestrator.checkpoint import read_state
 from orchestrator.config import RunConfig, apply_settings
 from orchestrator.runtime.paths import RunPaths, read_json
 from orchestrator.tracking import find_run, read_history
-from tests.runtime.processes import descendants, is_alive, wait_for
+from tests.runtime.processes import wait_for
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_the_same_command_continues(tiny_config: RunConfig, tmp_path: Path, workers: int) -> None:
+def test_the_same_command_continues(tiny_config: RunConfig, tmp_path: Path) -> None:
     steps = 150
-    settings = {"scale.num_workers": workers, "train.steps": steps, "eval.every": 50, "train.log_every": 5}
+    settings = {"train.steps": steps, "eval.every": 50, "train.log_every": 5}
     config = apply_settings(tiny_config, {**settings, "checkpoint.every": 10})
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
@@ -32,13 +30,10 @@ def test_the_same_command_continues(tiny_config: RunConfig, tmp_path: Path, work
     paths = RunPaths.of(config.storage, "cut")
     driver = subprocess.Popen([*command, "cut"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: (read_json(paths.status) or {}).get("step", 0) >= 20, "step 20")
-    below = [pid for pid, command in descendants(driver.pid).items() if "Train" in command]
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     killed_at = (read_json(paths.status) or {})["step"]
     assert killed_at < steps, "the run ended before the driver was killed"
-    # the workers notice that their driver is gone, and leave
-    wait_for(lambda: not any(is_alive(pid) for pid in below), "the orphans to leave", 60)
     again = subprocess.run([*command, "cut"], check=True, capture_output=True, text=True, timeout=300)
     assert "continues from step-" in again.stdout
 
