@@ -27,6 +27,7 @@ from orchestrator.training.parallel import wrap
 from orchestrator.training.saver import Saver, latest_undamaged
 from tests.conftest import TINY_MODEL
 
+pytestmark = pytest.mark.slow  # two processes, eight times, on few cores
 WORLD, STEPS = 2, 9
 TIMES = ("train/samples_per_s", "train/data_wait", "train/data_ready")
 RUNS = {  # of each run: the strategy, and the step after which it stops
@@ -135,7 +136,6 @@ def rows(folder: Path) -> dict[int, dict[str, float]]:
     return found
 
 
-@pytest.mark.timeout(600)  # two processes on few cores
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_stopped_group_equals_one_that_never_stopped(runs: Path, strategy: str) -> None:
     whole, stopped = final(runs / strategy), final(runs / f"{strategy}-stopped")
@@ -149,7 +149,6 @@ def test_a_stopped_group_equals_one_that_never_stopped(runs: Path, strategy: str
     assert rows(runs / strategy) == rows(runs / f"{strategy}-stopped")
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("other", ["fsdp", "both", "alone"])
 def test_strategies_and_numbers_of_workers_mean_the_same_run(runs: Path, other: str) -> None:
     one, two = rows(runs / "ddp"), rows(runs / other)

@@ -68,7 +68,7 @@ def test_a_value_takes_the_memory_format_of_its_parameter() -> None:
     assert found.stride() == parameter.stride() and torch.equal(found, value.bfloat16())
 
 
-@pytest.mark.timeout(600)  # three processes on few cores
+@pytest.mark.slow  # three processes on few cores
 def test_three_workers(tmp_path: Path) -> None:
     # all in one group of processes, which take longer to start than to do this
     mp.spawn(_worker, args=(str(tmp_path / "rendezvous"),), nprocs=3)
