@@ -30,7 +30,7 @@ from orchestrator.planning.sizes import disk_use, happenings
 from orchestrator.runtime.paths import RunPaths
 from orchestrator.training.batching import has_batch_norm
 from orchestrator.training.fitting import check_fits
-from orchestrator.training.local import checkpoints_in
+from orchestrator.training.retention import checkpoints_in
 
 __all__ = ["Plan", "plan"]
 

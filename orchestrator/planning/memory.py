@@ -93,7 +93,8 @@ def estimate(config: RunConfig, micro_batch: int, workers: int, device_type: str
         casts=fixed,
         per_sample=per_sample,
         micro_batch=micro_batch,
-        host=checkpoint_bytes(parameters, config),
+        # one copy may still be on its way to the storage when the next is taken
+        host=checkpoint_bytes(parameters, config) * (2 if config.checkpoint.asynchronous else 1),
     )
 
 

@@ -1,13 +1,12 @@
 """The training loop's surroundings on one Ray Train worker.
 
-The loop's thread never talks to Ray: figures and facts are collected and handed to the courier at the polls, about once
-a second. Rank 0 decides there, by its clock and by what it was asked, and tells the others in one small broadcast, so
-that all ranks save, stop and report at the same steps. Checkpoints are rank 0's, written by the `Saver`.
+The loop's thread never talks to Ray. About once a second it polls: rank 0 decides, by its clock and by what it was
+asked, and tells the others in one small broadcast, so that all ranks save and stop at the same steps. Rank 0 writes
+figures, facts and notes into the run's journal, and its `Saver` the checkpoints.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,11 +20,12 @@ import torch
 import torch.distributed as dist
 
 from orchestrator.checkpoint import TrainState
+from orchestrator.checkpoint.partials import disk_errors
 from orchestrator.config.schema import RunConfig
 from orchestrator.models import SyncNet
-from orchestrator.runtime.courier import ROWS, Courier
-from orchestrator.runtime.figures import FigureFile
-from orchestrator.runtime.paths import FIGURES, STUCK
+from orchestrator.runtime.courier import Courier
+from orchestrator.runtime.journal import Journal
+from orchestrator.runtime.paths import JOURNAL, STUCK
 from orchestrator.runtime.stopping import StopFile
 from orchestrator.runtime.watchdog import Watchdog
 from orchestrator.training.context import Request
@@ -63,17 +63,18 @@ class RayContext:
         self._folder, self._config, self._clock, self._now = folder, config, clock, now
         self._stop = StopFile(folder)
         self._courier = Courier()
-        self._watchdog = Watchdog(folder / STUCK, self.rank, config.scale.stuck_after_s, clock=clock)
-        self._saver = Saver(folder, settings=config.checkpoint, tell=self.note) if self.rank == 0 else None
-        self._figures = FigureFile(folder / FIGURES) if self.rank == 0 else None
+        patience_s = config.scale.stuck_after_s
+        self._watchdog = Watchdog(folder / STUCK, self.rank, self.world_size, patience_s, clock=clock)
+        self._journal, self._saver = None, None
+        if self.rank == 0:
+            self._journal = Journal(folder / JOURNAL)
+            # a run that continues from a checkpoint reports nothing again of what came before it
+            self._saver = Saver(folder, settings=config.checkpoint, tell=self.note, first=self._journal.sync)
         self._group = _host_group(config) if self.world_size > 1 else None
         self._pace = Pace(_POLL_S)
         self._notices = Notices()
         self._preemption: Any = None
         self._next_poll = 0
-        self._rows: list[dict[str, Any]] = []
-        self._unsent = 0
-        self._lock = threading.Lock()
 
     def latest(self) -> TrainState | None:
         return latest_undamaged(self._folder, self.note)
@@ -82,20 +83,15 @@ class RayContext:
         return wrap(cast(SyncNet, model), self._config, self.device)
 
     def announce(self, facts: Mapping[str, object]) -> None:
-        self._collect({"facts": dict(facts)})
-        self._send()
+        self._append(facts=dict(facts))
 
     def report(self, metrics: Mapping[str, float]) -> None:
         self._watchdog.alive()
-        if self._figures is not None:
-            self._figures.append(metrics)
-        self._collect({"figures": dict(metrics), "at": self._now()})
+        self._append(figures=dict(metrics))
 
     def save(self, state: TrainState) -> None:
-        assert self._saver is not None and self._figures is not None, "checkpoints are rank 0's"
+        assert self._saver is not None, "checkpoints are rank 0's"
         self._watchdog.alive()
-        # a run that continues from this checkpoint reports nothing again of what came before it
-        self._figures.sync()
         self._saver.save(state)
         self._watchdog.alive()
 
@@ -108,7 +104,6 @@ class RayContext:
             return Request()
         save, stop, steps = self._shared(*self._decide(step)) if self._group is not None else self._decide(step)
         self._next_poll = step + steps
-        self._send()
         self._courier.send(self._look_for_preemption)
         return Request(save=bool(save), stop=bool(stop))
 
@@ -116,31 +111,19 @@ class RayContext:
         """Also ends the watchdog: from here on this worker waits for no other rank, but for the storage and for Ray,
         which have limits of their own."""
         self._watchdog.stop()
-        if self._saver is not None:
+        if self._saver is not None and self._journal is not None:
             self._saver.wait()
-        self._unsent += 1  # whatever the saver had to say goes too; on every rank, since reports are barriers
-        self._send()
+            with disk_errors(self._folder / JOURNAL):
+                self._journal.sync()  # what was said after the last checkpoint
         self._courier.finish()
 
     def note(self, text: str) -> None:
-        """Say something to the person who waits; any thread may, of rank 0. It goes with the next report."""
-        with self._lock:
-            self._rows.append({"note": text})
+        """Say something to the person who waits; any thread may, of rank 0."""
+        self._append(note=text)
 
-    def _collect(self, row: dict[str, Any]) -> None:
-        # every rank counts what it hands in, so that all send equally often; only rank 0 is heard
-        self._unsent += 1
-        if self.rank == 0:
-            with self._lock:
-                self._rows.append(row)
-
-    def _send(self) -> None:
-        if not self._unsent:
-            return
-        with self._lock:
-            rows, self._rows = self._rows, []
-        self._unsent = 0
-        self._courier.send(lambda: ray.train.report({ROWS: rows}))
+    def _append(self, **row: Any) -> None:
+        if self._journal is not None:
+            self._journal.append(**row)
 
     def _look_for_preemption(self) -> None:
         self._preemption = ray.train.get_preemption_info()

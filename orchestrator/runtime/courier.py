@@ -1,8 +1,8 @@
 """One thread per worker that talks to Ray Train, so that the training loop never waits for Ray.
 
-Why: `ray.train.report` and `ray.train.get_preemption_info` are barriers of all ranks, and the controller takes one
-report per worker and look. Contract: what is handed in is done one after the other in the order in which it came, so
-that ranks which hand in the same errands meet in the same barriers; what goes wrong is raised by the next call.
+Why: what Ray Train tells its workers is told in barriers of all ranks. Contract: what is handed in is done one after
+the other, in the order in which it came, so that ranks which hand in the same errands meet in the same barriers; what
+goes wrong is raised by the next call.
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-
-ROWS = "rows"
-"""Key of a report of Ray Train; its value is a list of rows, oldest first, and only rank 0's holds any. A row is one of
-`{"figures": {...}, "at": seconds since the epoch}`, `{"facts": {...}}` and `{"note": "one line"}`."""
 
 Errand = Callable[[], None]
 """Something to do in the courier's thread."""

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import math
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import torch
 from ray.exceptions import RayActorError, RaySystemError
 from ray.train import RunConfig as RayRunConfig
-from ray.train import UserCallback
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
@@ -26,13 +23,14 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from orchestrator.config.schema import RunConfig
 from orchestrator.errors import OrchestratorError, RunError
 from orchestrator.runtime import cluster
-from orchestrator.runtime.courier import ROWS
+from orchestrator.runtime.failures import FailureCallback, deliberate, first_line, last_line
 from orchestrator.runtime.group import GroupConfig
-from orchestrator.runtime.paths import STUCK, read_json
+from orchestrator.runtime.journal import Journal
+from orchestrator.runtime.listener import Listener
+from orchestrator.runtime.paths import STUCK, RunPaths
 from orchestrator.runtime.recorder import Recorder
 from orchestrator.runtime.stopping import seldom
 from orchestrator.runtime.supervise import gone, wait_for
-from orchestrator.runtime.watchdog import explain
 from orchestrator.runtime.worker import Assignment, train_worker
 
 
@@ -40,7 +38,7 @@ def run_here(
     assignment: Assignment,
     recorder: Recorder,
     *,
-    on_report: Callable[[Mapping[str, float]], None] | None = None,
+    on_report: Callable[[Mapping[str, float]], None] = lambda _: None,
     stop_requested: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda _: None,
     device: torch.device | None = None,
@@ -49,134 +47,107 @@ def run_here(
 
     Args:
         assignment: what to train.
-        recorder: hears the reports.
-        on_report: hears them too, afterwards.
+        recorder: records what happens.
+        on_report: hears the figures too, afterwards.
         stop_requested: whether somebody asks the run to stop.
         tell: says what a person should know meanwhile, in one line each.
         device: where to compute; a GPU if there is one and the configuration does not refuse it.
     """
-    # a driver, and Ray Train's controller, which loads this module too, start sooner without the loop
+    # a driver that starts workers starts sooner without the loop
     from orchestrator.training.local import LocalContext
     from orchestrator.training.loop import train_loop
 
     config = assignment.settings()
-    notes: SimpleQueue[str] = SimpleQueue()
+    journal = Journal(recorder.target.paths.journal)
+    listener = Listener(recorder, patience_s=config.checkpoint.retry_s, on_report=on_report, tell=tell)
 
     def note(text: str) -> None:  # from the thread that writes checkpoints too, where nothing may be recorded
         tell(text)
-        notes.put(text)
+        journal.append(note=text)
 
-    def heard(metrics: Mapping[str, float]) -> None:
-        recorder.report(metrics)
-        while not notes.empty():
-            recorder.note(notes.get())
-        if on_report is not None:
-            on_report(metrics)
+    def reported(metrics: Mapping[str, float]) -> None:
+        journal.append(figures=dict(metrics))
+        listener.look()
 
     def announced(facts: Mapping[str, Any]) -> None:
-        recorder.announced(facts)
+        journal.append(facts=dict(facts))
         for text in facts.get("notes", ()):
             tell(text)
+        listener.look()
+
+    def asked() -> bool:
+        listener.look()
+        return stop_requested()
 
     context = LocalContext(
         Path(assignment.run_folder),
         settings=config.checkpoint,
-        on_report=heard,
+        on_report=reported,
         on_announce=announced,
         tell=note,
-        stop_requested=seldom(stop_requested),
+        before_save=journal.sync,
+        stop_requested=seldom(asked),
         device=device or _local_device(config),
     )
-    train_loop(config, assignment.corpus(config), context, assignment.given)
+    try:
+        train_loop(config, assignment.corpus(config), context, assignment.given)
+    finally:
+        listener.look()
+    listener.finish()
 
 
 def run_on_ray(
     assignment: Assignment,
     recorder: Recorder,
-    callbacks: Sequence[UserCallback] = (),
     *,
+    on_report: Callable[[Mapping[str, float]], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Run the loop on `scale.num_workers` Ray Train workers, recovering from their failures.
 
     Args:
         assignment: what to train.
-        recorder: hears the reports, on Ray Train's controller.
-        callbacks: hear them too, afterwards.
+        recorder: records what happens.
+        on_report: hears the figures too, afterwards.
         tell: says what a person should know meanwhile, in one line each.
 
     Raises:
         OrchestratorError: the error a worker raised on purpose, or a `RunError` with the cause of the failure.
     """
+    paths = recorder.target.paths
+    listener = Listener(
+        recorder, patience_s=assignment.settings().checkpoint.retry_s, on_report=on_report, tell=tell, on_note=tell
+    )
+    alone = threading.current_thread() is threading.main_thread()  # else there may be other runs in this job
+    try:
+        wait_for(lambda: _fit(assignment, paths, alone=alone), listener.look)
+    except TrainingFailedError as error:
+        listener.look()
+        raise _cause(error, listener.last_note) from error
+    finally:
+        listener.look()
+    listener.finish()
+
+
+def _fit(assignment: Assignment, paths: RunPaths, *, alone: bool) -> None:
+    """Ray starts workers again, but not the controller that watches over them: that is done here."""
     limit = assignment.settings().scale.max_failures
-    notes = _Notes(recorder, tell)
     deaths, held = 0, cluster.reservations()
     while True:
         try:
-            wait_for(lambda: _trainer(assignment, recorder, callbacks).fit(), notes.tell_new)
+            _trainer(assignment, paths).fit()
             return
-        except TrainingFailedError as error:
-            raise _cause(error, notes.latest()) from error
         except RayActorError as error:
-            # Ray starts workers again, but not the controller that watches over them
             deaths += 1
             if 0 <= limit < deaths or error.actor_init_failed:
-                raise RunError(f"Ray Train's controller died: {_last_line(error)}", hint=_AGAIN) from error
-            recorder.note("Ray Train's controller died; a new one continues from the latest checkpoint")
-            if threading.current_thread() is threading.main_thread():  # else there may be other runs in this job
+                raise RunError(f"Ray Train's controller died: {last_line(error)}", hint=_AGAIN) from error
+            Journal(paths.failures).append(
+                note="Ray Train's controller died; a new one continues from the latest checkpoint"
+            )
+            if alone:
                 cluster.release(cluster.reservations() - held)
         except RaySystemError as error:
-            raise gone(_first_line(error)) from error
-        finally:
-            notes.tell_new()
-
-
-class RecorderCallback(UserCallback):
-    """On Ray Train's controller: passes what rank 0 sends on to a recorder, and judges what workers fail with."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
-        self._ranks = 0
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        self._ranks = len(metrics)
-        self.recorder.hear(metrics[0][ROWS])
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Note who failed, or was stuck; Ray Train then starts all workers again, or gives up.
-
-        Raises:
-            OrchestratorError: what a worker raised on purpose would be raised again: Ray Train starts workers again
-                after an error of theirs, but ends the run at once after one of this callback.
-        """
-        for rank in sorted(worker_exceptions):
-            if (deliberate := _deliberate(worker_exceptions[rank])) is not None:
-                raise deliberate
-        ranks = range(max(self._ranks, *(rank + 1 for rank in worker_exceptions)))
-        stuck = explain(self.recorder.target.paths.folder / STUCK, ranks)
-        failed = (f"rank {rank} failed: {_what(error)}" for rank, error in sorted(worker_exceptions.items()))
-        self.recorder.note(stuck or "; ".join(failed))
-
-
-class _Notes:
-    """Tells the notes of a run's record, each once, as they come."""
-
-    def __init__(self, recorder: Recorder, tell: Callable[[str], None]) -> None:
-        self._status, self._tell = recorder.target.paths.status, tell
-        self._began = self._told = time.time()
-
-    def tell_new(self) -> None:
-        for note in self._all():
-            if note["at"] > self._told:
-                self._told = note["at"]
-                self._tell(note["text"])
-
-    def latest(self) -> str | None:
-        """The last note since the start."""
-        return next((note["text"] for note in reversed(self._all()) if note["at"] > self._began), None)
-
-    def _all(self) -> list[dict[str, Any]]:
-        return (read_json(self._status) or {}).get("notes", [])
+            raise gone(first_line(error)) from error
 
 
 class _Trainer(TorchTrainer):
@@ -187,7 +158,7 @@ class _Trainer(TorchTrainer):
         return [callback for callback in every if not isinstance(callback, DatasetsCallback)]
 
 
-def _trainer(assignment: Assignment, recorder: Recorder, callbacks: Sequence[UserCallback]) -> TorchTrainer:
+def _trainer(assignment: Assignment, paths: RunPaths) -> TorchTrainer:
     config = assignment.settings()
     scale = config.scale
     cluster.look_often(scale)
@@ -206,7 +177,7 @@ def _trainer(assignment: Assignment, recorder: Recorder, callbacks: Sequence[Use
             name="ray",
             storage_path=assignment.run_folder,
             failure_config=FailureConfig(max_failures=scale.max_failures, max_preemption_failures=-1),
-            callbacks=[RecorderCallback(recorder), *callbacks],  # type: ignore[list-item]
+            callbacks=[FailureCallback(paths.failures, paths.folder / STUCK)],  # type: ignore[list-item]
         ),
     )
 
@@ -224,34 +195,10 @@ def _cause(error: TrainingFailedError, note: str | None) -> OrchestratorError:
     """The deliberate error behind a failed group, if there is one; its own message otherwise."""
     failures = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)]
     for failure in failures:
-        if (deliberate := _deliberate(failure)) is not None:
-            return deliberate
-    what = f"training failed on its workers: {_last_line(error)}"
+        if (wanted := deliberate(failure)) is not None:
+            return wanted
+    what = f"training failed on its workers: {last_line(error)}"
     return RunError(f"{what}; the last note says: {note}" if note else what, hint=_AGAIN)
-
-
-def _deliberate(error: BaseException | None) -> OrchestratorError | None:
-    """The error that was raised on purpose behind another one; none if there is none."""
-    while error is not None:
-        if isinstance(error, OrchestratorError):
-            return error
-        error = error.__cause__ or getattr(error, "cause", None)
-    return None
-
-
-def _what(error: Exception) -> str:
-    """What a worker failed with, in a line."""
-    if getattr(error, "health_check_failure", None) is not None:  # Ray's name for a worker that does not answer
-        return "its process died"
-    return f"{type(error).__name__}: {_first_line(error)}"[:200]
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _last_line(error: BaseException) -> str:
-    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 _AGAIN = (

@@ -2,7 +2,8 @@
 
     <storage>/<name>/run.json          what the run is: its configuration, written once
     <storage>/<name>/status.json       how far it is, rewritten at every report
-    <storage>/<name>/figures.jsonl     what its workers reported, a line per report
+    <storage>/<name>/journal.jsonl     what its workers reported, a line per report, decision and note
+    <storage>/<name>/failures.jsonl    what Ray Train's controller noted about workers that failed
     <storage>/<name>/stop              empty; anything in it asks the run to save and stop
     <storage>/<name>/stuck/            where workers stood that made no step
     <storage>/<name>/ray/              what Ray Train keeps for itself
@@ -29,13 +30,13 @@ from filelock import FileLock, Timeout
 
 from orchestrator.errors import ConfigError, RunError
 from orchestrator.storage import redacted
-from orchestrator.training.local import checkpoint_folder
+from orchestrator.training.retention import checkpoint_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LOCK = ".driver.lock"
 _JOB_FOLDER = "/runtime_resources/"
-FIGURES = "figures.jsonl"
-"""The file of a run's folder with the figures that its workers reported."""
+JOURNAL = "journal.jsonl"
+"""The file of a run's folder with what its workers reported."""
 STUCK = "stuck"
 """The folder in a run's folder where workers write that made no step."""
 
@@ -76,9 +77,14 @@ class RunPaths:
         return self.folder / "status.json"
 
     @property
-    def figures(self) -> Path:
+    def journal(self) -> Path:
         """What its workers reported."""
-        return self.folder / FIGURES
+        return self.folder / JOURNAL
+
+    @property
+    def failures(self) -> Path:
+        """What was noted about workers that failed."""
+        return self.folder / "failures.jsonl"
 
     @property
     def pairs(self) -> Path:

@@ -1,18 +1,15 @@
 """One run's record: its MLflow run and its `status.json`, written in one place.
 
-A recorder travels to the process that hears the run's reports (Ray Train's controller, a trial, or the driver itself)
-and opens its MLflow run there, so that there is one writer at a time and training never waits for it.
+One process at a time records a run: the one that drives it, be it a driver or a sweep's trial.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.runtime.figures import read_figures
 from orchestrator.runtime.paths import RunPaths, read_json, write_bytes, write_json
 from orchestrator.tracking import EndStatus, RunWriter
 
@@ -62,19 +59,30 @@ class Recorder:
             self._writer = self.target.writer()
         return self._writer
 
-    def hear(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Record what a worker sent, as `courier.ROWS` describes it."""
-        for figures, group in itertools.groupby(rows, lambda row: "figures" in row):
-            if figures:
-                self._report([(row["at"], row["figures"]) for row in group])
-                continue
-            for row in group:
-                if "facts" in row:
-                    self.announced(row["facts"])
-                else:
-                    self.note(row["note"])
+    def reopen(self) -> None:
+        """Ask the tracking store anew what it has: after an error nobody knows."""
+        self._writer = None
 
-    def announced(self, facts: Mapping[str, Any]) -> None:
+    def heard(self) -> dict[str, int]:
+        """How far the run's journals are recorded, as `hear` was told."""
+        return dict((read_json(self.target.paths.status) or {}).get("heard", {}))
+
+    def hear(self, rows: Sequence[Mapping[str, Any]], heard: Mapping[str, int]) -> None:
+        """Record rows of a journal: the figures of several, or one of another kind.
+
+        Args:
+            rows: as `journal` describes them.
+            heard: the offset in every journal once they are recorded.
+        """
+        if "figures" in rows[0]:
+            self._report(rows)
+        elif "facts" in rows[0]:
+            self._announced(rows[0]["facts"])
+        else:
+            self._note(rows[0]["note"])
+        self._write(heard=dict(heard))
+
+    def _announced(self, facts: Mapping[str, Any]) -> None:
         """Record what was decided: a start, what the run says about learning, why it ended before its last step."""
         if "start" in facts:
             self._started(facts)
@@ -86,18 +94,7 @@ class Recorder:
             if facts["ended"]["state"] == "stopped early":  # the other end is none: the run goes on one day
                 self.writer.set_tags({"ended": facts["ended"]["why"]})
         for note in facts.get("notes", ()):
-            self.note(note)
-
-    def report(self, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of one report; `step` is among them."""
-        self._report([(time.time(), metrics)])
-
-    def note(self, text: str) -> None:
-        """Record something that a person should know, in one line; whoever drives the run shows it."""
-        status = read_json(self.target.paths.status) or {}
-        notes = [*status.get("notes", []), {"at": time.time(), "text": text}]
-        self._write(notes=notes[-_NOTES:])
-        self.writer.set_tags({"note": text})
+            self._note(note)
 
     def running(self, **facts: Any) -> None:
         """Record that the run is under way, with facts for its status."""
@@ -107,6 +104,12 @@ class Recorder:
         """Record how the run ended, in both places: `finished`, `failed`, `stopped` or `stopped early`."""
         self._write(state=state, **facts)
         self.writer.finish(_ENDS[state])
+
+    def _note(self, text: str) -> None:
+        """Record something that a person should know."""
+        self.writer.set_tags({"note": text})
+        notes = [*(read_json(self.target.paths.status) or {}).get("notes", []), {"at": time.time(), "text": text}]
+        self._write(notes=notes[-_NOTES:])
 
     def _started(self, facts: Mapping[str, Any]) -> None:
         """Record the start decision; a continuation leaves the first decision as it was, and is counted."""
@@ -119,25 +122,19 @@ class Recorder:
         self._keep_pairs(facts["pairs_file"])
         first = status.get("start") if continues else start
         self._write(state="running", start=first or start, restarts=restarts, run_id=self.writer.run_id)
-        if continues:
-            # what a killed worker reported and nobody heard; what was heard is not logged twice
-            self._log(read_figures(self.target.paths.figures))
 
-    def _report(self, rows: Sequence[tuple[float, Mapping[str, float]]]) -> None:
-        """Record the metrics of some reports, oldest first, each with its time in seconds since the epoch."""
-        self._log(metrics for _, metrics in rows)
+    def _report(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.writer.log_history(
+            (int(row["figures"]["step"]), {key: value for key, value in row["figures"].items() if key != "step"})
+            for row in rows
+        )
         status = read_json(self.target.paths.status) or {}
         known, speed, step = dict(status.get("metrics", {})), status.get("steps_per_s"), 0
-        for at, metrics in rows:
-            step = int(metrics["step"])
-            known |= metrics
-            speed = self._speed(step, at, speed)
+        for row in rows:
+            step = int(row["figures"]["step"])
+            known |= row["figures"]
+            speed = self._speed(step, row["at"], speed)
         self._write(step=step, metrics=known, steps_per_s=speed)
-
-    def _log(self, rows: Iterable[Mapping[str, float]]) -> None:
-        self.writer.log_history(
-            (int(row["step"]), {key: value for key, value in row.items() if key != "step"}) for row in rows
-        )
 
     def _keep_pairs(self, content: bytes) -> None:
         """Store the list of validation pairs, in both places, when it is not there yet."""
@@ -159,6 +156,3 @@ class Recorder:
         status = read_json(target.paths.status) or {"restarts": 0, "step": 0}
         status |= {"name": target.paths.name, "total_steps": target.total_steps, "updated": time.time(), **changes}
         write_json(target.paths.status, status)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Recorder, (self.target,)

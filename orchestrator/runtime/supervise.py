@@ -29,8 +29,8 @@ _NODE_S = 2.0
 """The same of the node here: without it Ray ends the driver, without a word, after about ten."""
 
 
-def wait_for(job: Callable[[], T], look: Callable[[], None]) -> T:
-    """Run a job that drives Ray, in a thread of its own if this is the main one.
+def wait_for(job: Callable[[], T], look: Callable[[], object]) -> T:
+    """Run a job that drives Ray, in a thread of its own.
 
     Args:
         job: what to run.
@@ -41,10 +41,8 @@ def wait_for(job: Callable[[], T], look: Callable[[], None]) -> T:
 
     Raises:
         RunError: Ray does not answer any more.
-        BaseException: what the job raises, or a signal handler of the main thread.
+        BaseException: what the job or `look` raises, or a signal handler of the main thread.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return job()
     result: list[T] = []
     failure: list[BaseException] = []
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
 from rich.console import Console
@@ -25,7 +24,6 @@ from orchestrator.config.load import ConfigSource, apply_settings, as_config, lo
 from orchestrator.config.schema import Dimension, RunConfig, SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.runtime import cluster
-from orchestrator.runtime.courier import ROWS
 from orchestrator.runtime.execute import run_here, run_on_ray
 from orchestrator.runtime.paths import RunPaths, driving, read_json
 from orchestrator.runtime.progress import follow
@@ -34,9 +32,8 @@ from orchestrator.runtime.train import announce_start, log_charts, prepare_job, 
 from orchestrator.runtime.worker import Assignment
 from orchestrator.tracking import sweep_chart
 from orchestrator.training.evaluation import evaluate
-from orchestrator.training.local import checkpoints_in
 from orchestrator.training.metrics import score
-from orchestrator.training.retention import best_of
+from orchestrator.training.retention import best_of, checkpoints_in
 
 _QUIET_TUNE = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output is silent when asked to be; progress is shown by `follow`
@@ -135,9 +132,9 @@ def run_trial(settings: dict[str, Any], *, job: Assignment, target: RecordTarget
         if config.scale.num_workers <= 1:
             run_here(own, Recorder(own_target), on_report=_tell_tune)
         else:
-            run_on_ray(own, Recorder(own_target), [ValidationsToTune()])
+            run_on_ray(own, Recorder(own_target), on_report=_tell_tune)
         recorder = Recorder(own_target)
-        log_charts(recorder.writer, target.uri)
+        log_charts(recorder.writer, target.uri, config.loss.name)
         recorder.end("finished")
 
 
@@ -218,23 +215,10 @@ def _domain(dimension: Dimension) -> Any:
     return tune.grid_search(list(dimension.grid or ()))
 
 
-class ValidationsToTune(TuneReportCallback):
-    """Passes the validations that Ray Train's controller hears on to the Tune session above it."""
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        for row in metrics[0][ROWS]:
-            if _has_validation(row.get("figures", {})):
-                super().after_report(run_context, [row["figures"]], None)
-
-
 def _tell_tune(metrics: Mapping[str, float]) -> None:
-    if _has_validation(metrics):
-        tune.report(dict(metrics))
-
-
-def _has_validation(metrics: Mapping[str, Any]) -> bool:
     # schedulers compare trials by the validated metric, and refuse a report without it
-    return any(key.startswith("val/") for key in metrics)
+    if any(key.startswith("val/") for key in metrics):
+        tune.report(dict(metrics))
 
 
 def _baseline(job: Assignment, config: RunConfig) -> TrialRow | None:

@@ -92,7 +92,7 @@ def train(config: ConfigSource, name: str, *, console: Console | None = None) ->
         if ended is not None and ended["state"] == "stopped":
             raise RunStopped(ended["step"])
         result = _result(target)
-        _conclude(target, result, "finished" if ended is None else ended["state"])
+        _conclude(target, result, config.loss.name, "finished" if ended is None else ended["state"])
     return result
 
 
@@ -223,11 +223,11 @@ def _result(target: RecordTarget) -> TrainResult:
     )
 
 
-def _conclude(target: RecordTarget, result: TrainResult, state: str) -> None:
+def _conclude(target: RecordTarget, result: TrainResult, loss: str, state: str) -> None:
     """Charts and the best weights into MLflow; then the run has ended in this state."""
     recorder = Recorder(target)
     writer = recorder.writer
-    log_charts(writer, target.uri)
+    log_charts(writer, target.uri, loss)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "best_weights.safetensors"
         export(result.best_checkpoint, "safetensors", file)
@@ -236,8 +236,8 @@ def _conclude(target: RecordTarget, result: TrainResult, state: str) -> None:
     recorder.end(state)
 
 
-def log_charts(writer: RunWriter, uri: str) -> None:
+def log_charts(writer: RunWriter, uri: str, loss: str) -> None:
     """The loss and accuracy charts of a run, as pictures, from what was recorded of it."""
     history = read_history(uri, writer.run_id, ["train/loss", "val/loss", "val/accuracy", "val/auc"])
-    writer.log_figure(loss_chart(history), "charts/loss.png")
+    writer.log_figure(loss_chart(history, trained_on=loss), "charts/loss.png")
     writer.log_figure(accuracy_chart(history), "charts/accuracy.png")

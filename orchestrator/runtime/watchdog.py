@@ -36,6 +36,8 @@ class Standstill:
     """What a stuck worker wrote."""
 
     rank: int
+    ranks: int
+    """How many there were."""
     host: str
     pid: int
     step: int
@@ -54,6 +56,7 @@ class Watchdog:
     Args:
         folder: where the run's stuck workers write.
         rank: this worker.
+        ranks: how many there are.
         after_s: seconds without a sign of life that are too many.
         clock: monotonic seconds.
         leave: ends the process.
@@ -63,13 +66,14 @@ class Watchdog:
         self,
         folder: Path,
         rank: int,
+        ranks: int,
         after_s: float,
         *,
         clock: Callable[[], float] = time.monotonic,
         leave: Callable[[int], None] = os._exit,
     ) -> None:
         self._report, self._trace = folder / f"rank-{rank}.json", folder / f"rank-{rank}.txt"
-        self._rank, self._after_s, self._clock, self._leave = rank, after_s, clock, leave
+        self._rank, self._ranks, self._after_s, self._clock, self._leave = rank, ranks, after_s, clock, leave
         self._watched = threading.get_ident()
         self._step, self._last = 0, clock()
         self._done = threading.Event()
@@ -107,6 +111,7 @@ class Watchdog:
         lines = traceback.extract_stack(frame) if frame is not None else []
         standstill = Standstill(
             rank=self._rank,
+            ranks=self._ranks,
             host=socket.gethostname(),
             pid=os.getpid(),
             step=self._step,
@@ -119,21 +124,22 @@ class Watchdog:
         self._report.write_text(json.dumps(asdict(standstill)))
 
 
-def explain(folder: Path, ranks: Iterable[int]) -> str | None:
+def explain(folder: Path) -> str | None:
     """Who was stuck, in one message, from what the workers wrote; none if nobody wrote anything.
 
     What they wrote is moved to `<folder>/<number>/`, so that it is told once and kept.
 
     Args:
         folder: where the run's stuck workers write.
-        ranks: all ranks of the group.
     """
-    wrote = {rank: found for rank in ranks if (found := _read(folder / f"rank-{rank}.json"))}
-    held = [rank for rank in ranks if rank not in wrote and _size(folder / f"rank-{rank}.txt")]
+    wrote = {one.rank: one for one in map(_read, folder.glob("rank-*.json"))}
+    traced = {int(path.stem.removeprefix("rank-")) for path in folder.glob("rank-*.txt") if path.stat().st_size}
+    held = sorted(traced - wrote.keys())
     if not wrote and not held:
         return None
     kept = _keep(folder)
     stuck = [one for one in wrote.values() if not one.waits]
+    ranks = range(max((one.ranks for one in wrote.values()), default=0))
     silent = [rank for rank in ranks if rank not in wrote and rank not in held]
     words = [
         f"rank {one.rank} on {one.host} made no step for {one.silent_s:.0f} s and stood in {one.where}" for one in stuck
@@ -155,15 +161,8 @@ def _innermost(lines: Iterable[traceback.FrameSummary]) -> str:
     return f"{own[-1].filename.rpartition('/orchestrator/')[2]}:{own[-1].lineno} in {own[-1].name}"
 
 
-def _read(path: Path) -> Standstill | None:
-    try:
-        return Standstill(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        return None
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _read(path: Path) -> Standstill:
+    return Standstill(**json.loads(path.read_text()))
 
 
 def _keep(folder: Path) -> Path:

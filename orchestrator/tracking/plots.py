@@ -32,10 +32,17 @@ _LOG_RATIO = 20
 _MOST_PLACES = 4
 
 
-def loss_chart(history: Sequence[Row], title: str = "Loss") -> Figure:
-    """`train/loss` and `val/loss` over steps, with ln 2, the loss of chance."""
+def loss_chart(history: Sequence[Row], title: str = "Loss", *, trained_on: str = "cosine_bce") -> Figure:
+    """`train/loss` and `val/loss` over steps, with ln 2, the loss of chance.
+
+    Args:
+        history: rows with these metrics.
+        title: above the chart.
+        trained_on: the loss in training; validation is always measured in the cosine's binary cross-entropy.
+    """
     figure, axes = _canvas(title, "binary cross-entropy")
-    _line(axes, _series(history, "train/loss"), "training", _TRAIN, dots=False)
+    own = "" if trained_on == "cosine_bce" else f" ({trained_on})"
+    _line(axes, _series(history, "train/loss"), f"training{own}", _TRAIN, dots=False)
     _line(axes, _series(history, "val/loss"), "validation", _VALIDATION)
     _level(axes, CHANCE_LOSS, "chance (ln 2)")
     axes.set_ylim(bottom=0)

@@ -19,8 +19,9 @@ KNOWN_SAMPLES = 10_000_000
 BEST_BATCH, OSCILLATING_BATCH = 1024, 256
 """What LatentSync's authors report: the best of their batches, and one at which the loss oscillates."""
 SHRUNK = 0.1
-"""A tower whose spread is below this share of what it was at the start gives up telling its input apart: on the
-synthetic corpus it stays above 0.25 in runs that learn, and falls to 0.01 in one that is stuck."""
+"""A tower whose spread is below this share of what it was at the start is taken for one that gives up telling its input
+apart. A choice: on the synthetic corpus the share stayed above 0.25 in runs that learned, and fell to 0.01 in one that
+was stuck."""
 OVERSHOOTS = 1.05 * CHANCE_LOSS
 """A training loss above this is worse than that of a constant answer, which every net can give."""
 FALLING = 4
@@ -73,7 +74,8 @@ def chance_causes(rows: Sequence[Row], told: Sequence[bool]) -> Iterator[str]:
     """
     row = rows[-1]
     if row["step"] == rows[0]["step"]:
-        yield "a fresh network knows nothing yet: train it"
+        if row["samples"] == 0:
+            yield "a fresh network knows nothing yet: train it"
         yield (
             "a pretrained file was trained on windows prepared otherwise: compare its resolution, frames and mel "
             "with the corpus's (`orchestrator inspect`, `orchestrator data summary`)"

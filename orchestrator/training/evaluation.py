@@ -6,10 +6,11 @@ the figures from the same list. Nothing waits for the device between two batches
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -138,8 +139,11 @@ def evaluate(
     fixed = _pair_list(pair_list, corpus, split, model.config.num_frames, pairs, settings)
     metrics = evaluate_pairs(model, fixed, batch, device=target)
     clips = len({pair.clip for pair in fixed.pairs})
-    verdict = judge([{"step": 0, "samples": 0, **{f"val/{name}": value for name, value in metrics.items()}}])
-    return EvaluationReport(metrics, verdict, len(fixed.pairs), clips, split, fixed.hash, _notes(checkpoint, corpus))
+    known = read_plain(checkpoint) if is_complete(checkpoint) else {}
+    at = {name: known.get(name, 0) for name in ("step", "samples")}
+    verdict = judge([{**at, **{f"val/{name}": value for name, value in metrics.items()}}])
+    notes = _notes(checkpoint, known.get("progress", {}), corpus)
+    return EvaluationReport(metrics, verdict, len(fixed.pairs), clips, split, fixed.hash, notes)
 
 
 @torch.no_grad()
@@ -194,9 +198,9 @@ def _pair_list(
     return fixed
 
 
-def _notes(checkpoint: str | Path, corpus: Corpus) -> tuple[str, ...]:
+def _notes(checkpoint: str | Path, progress: Mapping[str, Any], corpus: Corpus) -> tuple[str, ...]:
     """Whether the checkpoint was trained on windows that were prepared otherwise; foreign files do not tell."""
-    trained_on = read_plain(checkpoint)["progress"].get("preparation") if is_complete(checkpoint) else None
+    trained_on = progress.get("preparation")
     if trained_on in (None, corpus.preparation):
         return ()
     return (

@@ -14,10 +14,7 @@ import torch
 from orchestrator.checkpoint import TrainState
 from orchestrator.config.schema import CheckpointConfig
 from orchestrator.training.context import Request
-from orchestrator.training.retention import checkpoint_folder, checkpoints_in, stale
 from orchestrator.training.saver import Saver, latest_undamaged
-
-__all__ = ["LocalContext", "checkpoint_folder", "checkpoints_in", "stale"]
 
 Metrics = Mapping[str, float]
 
@@ -31,6 +28,7 @@ class LocalContext:
         on_report: receives the metrics of every report.
         on_announce: receives the facts of the start, verdicts, and why the run ended.
         tell: says one line to a person; also called in the background thread that writes checkpoints.
+        before_save: makes safe what must not be lost when a checkpoint is there; called in that thread.
         stop_requested: whether somebody asks the run to stop; the loop saves a checkpoint and leaves.
         device: where to compute.
     """
@@ -46,12 +44,13 @@ class LocalContext:
         on_report: Callable[[Metrics], None],
         on_announce: Callable[[Mapping[str, object]], None],
         tell: Callable[[str], None],
+        before_save: Callable[[], None] = lambda: None,
         stop_requested: Callable[[], bool] = lambda: False,
         device: torch.device | None = None,
     ) -> None:
         self.folder = folder
         self.device = device or torch.device("cpu")
-        self.saver = Saver(folder, settings=settings, tell=tell)
+        self.saver = Saver(folder, settings=settings, tell=tell, first=before_save)
         self._on_report, self._on_announce = on_report, on_announce
         self._stop_requested, self._tell = stop_requested, tell
 

@@ -36,6 +36,7 @@ class Saver:
         folder: the run's folder.
         settings: cadence, retention and patience.
         tell: says one line to a person; also called in the background thread.
+        first: makes safe what must not be lost when the checkpoint is there; an OSError of it is the storage's refusal.
         clock: monotonic seconds.
         sleep: waits between two attempts.
     """
@@ -46,10 +47,11 @@ class Saver:
         *,
         settings: CheckpointConfig,
         tell: Callable[[str], None],
+        first: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Pause = threading.Event.wait,
     ) -> None:
-        self._folder, self._settings, self._tell = folder, settings, tell
+        self._folder, self._settings, self._tell, self._first = folder, settings, tell, first
         self._clock, self._sleep = clock, sleep
         self._job: _Job | None = None
         self._safe_at = clock()
@@ -139,6 +141,7 @@ class Saver:
         """One that is whole already was saved before a crash, and is equal because runs are exact."""
         folder = checkpoint_folder(self._folder, state.step)
         with disk_errors(folder):
+            self._first()
             if is_complete(folder):
                 return
             if folder.exists():

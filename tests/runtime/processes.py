@@ -18,7 +18,7 @@ import yaml
 
 from orchestrator.config import RunConfig
 from orchestrator.runtime.paths import RunPaths, read_json
-from orchestrator.training.local import checkpoints_in
+from orchestrator.training.retention import checkpoints_in
 
 
 class Driver:

@@ -13,7 +13,7 @@ from orchestrator.config import RunConfig
 from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.train import tracking_uri
 from orchestrator.tracking import find_run, read_history
-from orchestrator.training.local import checkpoints_in
+from orchestrator.training.retention import checkpoints_in
 
 TIMES = frozenset({"train/samples_per_s", "train/data_wait", "train/data_ready"})
 """What depends on the machine and the moment."""

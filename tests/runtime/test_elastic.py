@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.checkpoint import read_state
 from orchestrator.config import RunConfig, apply_settings, load_config
-from orchestrator.training.local import checkpoints_in
+from orchestrator.training.retention import checkpoints_in
 from tests.conftest import TINY_MODEL
 from tests.runtime.nodes import ENVIRONMENT, Nodes
 from tests.runtime.processes import Driver, measured

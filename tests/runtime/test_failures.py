@@ -22,7 +22,7 @@ from orchestrator.checkpoint import read_state
 from orchestrator.config import RunConfig, apply_settings, load_config
 from orchestrator.data.corpus import Corpus
 from orchestrator.tracking import find_run
-from orchestrator.training.local import checkpoints_in
+from orchestrator.training.retention import checkpoints_in
 from tests.conftest import TINY_MODEL
 from tests.runtime.processes import Driver
 from tests.runtime.sameness import differences, logged

@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator.config import RunConfig, load_config
 from orchestrator.runtime.paths import RunPaths, read_json
-from orchestrator.training.local import checkpoints_in
+from orchestrator.training.retention import checkpoints_in
 from tests.conftest import TINY_MODEL
 from tests.runtime.nodes import ENVIRONMENT, Head
 from tests.runtime.processes import Driver, is_alive, measured, step_of, train_processes, wait_for, write_config

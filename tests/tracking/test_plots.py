@@ -36,6 +36,7 @@ def test_loss_has_both_curves_in_order_and_the_line_of_chance() -> None:
     assert curves["training"] == [(10, 0.6), (20, 0.5)]
     assert curves["validation"] == [(0, 0.7), (10, 0.6), (30, 0.5)]
     assert curves["chance (ln 2)"][0][1] == pytest.approx(math.log(2))
+    assert "training (info_nce)" in lines(loss_chart(HISTORY, trained_on="info_nce"))
 
 
 def test_accuracy_has_the_start_and_the_best() -> None:

@@ -18,7 +18,7 @@ from orchestrator.errors import ConfigError, DataError
 from orchestrator.planning import plan
 from orchestrator.storage import open_folder
 from orchestrator.training.evaluation import evaluate
-from orchestrator.training.local import checkpoints_in
+from orchestrator.training.retention import checkpoints_in
 from tests.conftest import TINY_MODEL
 from tests.data.conftest import ClipArrays, manifest_row, write_shard
 from tests.training.test_loop import Stopped, assert_same, cut_at, final, run

@@ -17,10 +17,10 @@ from orchestrator.data.loader import Batch, TrainLoader
 from orchestrator.errors import CheckpointError, RunError
 from orchestrator.training.context import Request
 from orchestrator.training.evaluation import evaluate
-from orchestrator.training.local import LocalContext, checkpoints_in
+from orchestrator.training.local import LocalContext
 from orchestrator.training.loop import train_loop
-
-TIMES = ("train/samples_per_s", "train/data_wait", "train/data_ready")
+from orchestrator.training.retention import checkpoints_in
+from tests.runtime.sameness import TIMES
 
 
 class Stopped(Exception):

@@ -21,15 +21,15 @@ from orchestrator.config.schema import CheckpointConfig
 from orchestrator.data.corpus import Corpus
 from orchestrator.models import SyncNet
 from orchestrator.training.context import Request
-from orchestrator.training.local import checkpoints_in
 from orchestrator.training.loop import train_loop
 from orchestrator.training.parallel import wrap
+from orchestrator.training.retention import checkpoints_in
 from orchestrator.training.saver import Saver, latest_undamaged
 from tests.conftest import TINY_MODEL
+from tests.runtime.sameness import TIMES
 
 pytestmark = pytest.mark.slow  # two processes, eight times, on few cores
 WORLD, STEPS = 2, 9
-TIMES = ("train/samples_per_s", "train/data_wait", "train/data_ready")
 RUNS = {  # of each run: the strategy, and the step after which it stops
     "ddp": [("ddp", STEPS)],
     "ddp-stopped": [("ddp", 2), ("ddp", 5), ("ddp", STEPS)],

@@ -22,9 +22,9 @@ from orchestrator.errors import ConfigError, RunError
 from orchestrator.models import cosine_bce
 from orchestrator.training.batching import check_batches, plan_batches
 from orchestrator.training.evaluation import _shares
-from orchestrator.training.local import stale
 from orchestrator.training.metrics import best_threshold, pair_metrics
 from orchestrator.training.precision import gradient_scaler
+from orchestrator.training.retention import stale
 from orchestrator.training.schedule import learning_rate
 from orchestrator.training.start import StartVerb, decide_start
 
