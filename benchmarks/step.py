@@ -3,11 +3,12 @@
 Baseline `plain`: the same net, samples and AdamW in a loop as SyncNet trainers have it. Per step: float input, which is
 normalised on the host; the default, unfused AdamW (`foreach=False`, as it is on a CPU); the loss all-reduced (in a gloo
 group of one worker) and read with `.item()`. It has no DDP around its net, which would only slow it. `ours` is
-`train_loop` with its defaults. The two run in one process, a step of one and a step of the other by turns, so that
-whatever else the machine does disturbs both alike; neither reads ahead. The ratio is the median of ours divided by that
-of the baseline.
+`train_loop` with its defaults. Each has a process of its own, because what `train_loop` asks of the memory is asked for
+a whole process, and they take turns, a step of one and a step of the other, so that whatever else the machine does
+disturbs both alike; neither reads ahead. The ratio is the median of ours divided by that of the baseline.
 
-Then the other settings of `train_loop`, which on a CPU are not taken by default, against that default. With a GPU:
+Then other settings against that default: those which on a CPU are not taken by default, and what the default owes to
+memory that is kept (`training/host_memory.py`). With a GPU:
 16_pixel_attn in bf16 against the plain loop in fp16 autocast, in blocks of several steps, with the share of the rate of
 a large matrix product that is reached.
 """
@@ -17,13 +18,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,9 @@ from orchestrator.data.stream import SampleStream
 from orchestrator.data.synthetic import make_corpus
 from orchestrator.models import build_model
 from orchestrator.storage import open_folder
+from orchestrator.training import speed
 from orchestrator.training.context import Request
+from orchestrator.training.host_memory import ask_for_huge_pages
 from orchestrator.training.loop import train_loop
 
 BATCH, TOLERANCE = 4, 1e-5
@@ -68,28 +72,61 @@ LATENT_16: dict[str, Any] = {
         "downsample_factors": [2, 2, 2, 1, 2, 2],
     },
 }
-VARIANTS: dict[str, dict[str, Any]] = {
-    "channels_last": {"speed.channels_last": True},
-    "bf16": {"train.precision": "bf16"},
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "channels_last": ({"speed.channels_last": True}, {}),
+    "bf16": ({"train.precision": "bf16"}, {}),
+    "fresh memory": ({}, {"keeps_memory": False}),
 }
+"""Settings, and what `ours` is told."""
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-@dataclass
 class Lane:
-    """One way to train, measured in blocks of steps."""
+    """One way to train, in a process of its own, measured in blocks of steps.
 
-    seconds: list[float] = field(default_factory=list)
-    """Per step, one figure for each block."""
-    losses: list[float] = field(default_factory=list)
-    """Of every step."""
-    wait: float = 0.0
-    """Share of the time waited for data."""
+    Args:
+        work: `plain` or `ours`.
+        config: what to train.
+        device: where to compute.
+        size: steps in a block.
+        options: more of what `work` is told.
+    """
+
+    def __init__(
+        self, work: Callable[..., None], config: RunConfig, device: torch.device, size: int = 1, **options: Any
+    ) -> None:
+        self.seconds: list[float] = []
+        """Per step, one figure for each block."""
+        self.losses: list[float] = []
+        """Of every step."""
+        self.wait = 0.0
+        """Share of the time waited for data."""
+        processes = multiprocessing.get_context("spawn")
+        self._pipe, theirs = processes.Pipe()
+        arguments = (theirs, config, device, size)
+        self._process = processes.Process(target=work, args=arguments, kwargs=options, daemon=True)
+        self._process.start()
+        theirs.close()
+        self._pipe.recv()  # all is built
 
     @property
     def step_s(self) -> float:
         """Seconds per step, without the first block."""
         return statistics.median(self.seconds[1:])
+
+    def block(self) -> None:
+        """Let it take its next steps."""
+        self._pipe.send("go")
+        seconds, losses, self.wait = self._pipe.recv()
+        self.seconds.append(seconds)
+        self.losses += losses
+
+    def __enter__(self) -> Lane:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join()
 
 
 def main() -> None:
@@ -100,13 +137,11 @@ def main() -> None:
     steps, few = (6, 3) if quick else (20, 4)
     cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory() as folder:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
         root = Path(folder)
         configs = prepare(root)
         found = {name: compare(config, cpu, steps) for name, config in configs.items()}
         others = {name: variants(config, cpu, few) for name, config in configs.items()}
         gpu = on_a_gpu(root, 2 if quick else 6) if torch.cuda.is_available() else {}
-        dist.destroy_process_group()
     report(found, others, gpu)
 
 
@@ -156,42 +191,51 @@ def write_random(corpus: Corpus, out: Path, kind: ShardKind, channels: int, heig
 
 def compare(config: RunConfig, device: torch.device, blocks: int, size: int = 1) -> dict[str, Lane]:
     """The plain loop and ours, by turns."""
-    lanes = {"plain": Lane(), "ours": Lane()}
-    plain = plain_loop(config, device, lanes["plain"])
-    with Ours(config, device, lanes["ours"], size) as ours:
+    with Lane(plain, config, device, size) as baseline, Lane(ours, config, device, size) as own:
         for _ in range(blocks):
-            timed(lanes["plain"], device, size, lambda: [next(plain) for _ in range(size)])
-            timed(lanes["ours"], device, size, ours.block)
-    return lanes
+            baseline.block()
+            own.block()
+    return {"plain": baseline, "ours": own}
 
 
 def variants(config: RunConfig, device: torch.device, blocks: int) -> dict[str, float]:
     """Seconds per step of other settings, divided by those of the default beside them."""
     ratios = {}
-    for name, settings in VARIANTS.items():
-        lanes = Lane(), Lane()
-        with (
-            Ours(config, device, lanes[0]) as default,
-            Ours(apply_settings(config, settings), device, lanes[1]) as other,
-        ):
+    for name, (settings, options) in VARIANTS.items():
+        changed = apply_settings(config, settings)
+        with Lane(ours, config, device) as default, Lane(ours, changed, device, **options) as other:
             for _ in range(blocks):
-                timed(lanes[0], device, 1, default.block)
-                timed(lanes[1], device, 1, other.block)
-        ratios[name] = lanes[1].step_s / lanes[0].step_s
+                default.block()
+                other.block()
+        ratios[name] = other.step_s / default.step_s
     return ratios
 
 
-def timed(lane: Lane, device: torch.device, size: int, work: Callable[[], object]) -> None:
-    """Seconds per step of one block."""
-    _settle(device)
-    began = time.perf_counter()
-    work()
-    _settle(device)
-    lane.seconds.append((time.perf_counter() - began) / size)
+def plain(pipe: Connection, config: RunConfig, device: torch.device, size: int) -> None:
+    """The process of the plain loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
+    steps = plain_loop(config, device)
+    pipe.send("ready")
+    while True:
+        pipe.recv()
+        began = time.perf_counter()
+        losses = [next(steps) for _ in range(size)]
+        _settle(device)
+        pipe.send(((time.perf_counter() - began) / size, losses, 0.0))
 
 
-def plain_loop(config: RunConfig, device: torch.device, lane: Lane) -> Iterator[None]:
-    """Each `next` takes one step of the usual loop; on a GPU in fp16 autocast with a gradient scaler."""
+def ours(pipe: Connection, config: RunConfig, device: torch.device, size: int, *, keeps_memory: bool = True) -> None:
+    """The process of `train_loop`."""
+    if keeps_memory:
+        ask_for_huge_pages()  # as the command line does
+    else:
+        speed.keep_freed_memory = lambda: None  # type: ignore[attr-defined]
+    train_loop(config, Corpus.open(config.data.path or ""), Turns(pipe, device, size), lambda: None)
+
+
+def plain_loop(config: RunConfig, device: torch.device) -> Iterator[float]:
+    """Each `next` takes one step of the usual loop and gives its loss; on a GPU in fp16 autocast with a scaler."""
     clips = Corpus.open(config.data.path or "").split("train")
     stream = SampleStream(clips.table, config.model.num_frames, config.data, seed=config.train.seed)
     model, optim, on_gpu = (
@@ -227,50 +271,22 @@ def plain_loop(config: RunConfig, device: torch.device, lane: Lane) -> Iterator[
         scaler.update()
         mean = loss.detach().cpu()
         dist.all_reduce(mean)
-        lane.losses.append(mean.item())
-        yield
+        yield mean.item()
 
 
-class Ours:
-    """`train_loop` in a thread of its own, which goes on for one block of steps whenever it is asked to.
+class Turns:
+    """The surroundings of `train_loop`, which goes on for one block of steps whenever it is asked to.
 
-    It is also the loop's surroundings: one worker, nothing to continue from, checkpoints that nobody keeps.
+    One worker, nothing to continue from, checkpoints that nobody keeps.
     """
 
     rank, world_size = 0, 1
 
-    def __init__(self, config: RunConfig, device: torch.device, lane: Lane, size: int = 1) -> None:
-        self.device, self._lane, self._size, self._config = device, lane, size, config
-        self._go, self._done, self._stop = threading.Semaphore(0), threading.Semaphore(0), False
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Ours:
-        self._thread.start()
-        self._wait()  # all is built, and step 0 is validated
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop = True
-        self._go.release()
-        self._thread.join()
-
-    def block(self) -> None:
-        """Let it take its next steps."""
-        self._go.release()
-        self._wait()
-
-    def _wait(self) -> None:
-        self._done.acquire()
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            train_loop(self._config, Corpus.open(self._config.data.path or ""), self, lambda: None)
-        except BaseException as error:
-            self._error = error
-        self._done.release()
+    def __init__(self, pipe: Connection, device: torch.device, size: int) -> None:
+        self.device, self._pipe, self._size = device, pipe, size
+        self._losses: list[float] = []
+        self._wait = 0.0
+        self._began = 0.0
 
     def latest(self) -> TrainState | None:
         return None
@@ -283,17 +299,21 @@ class Ours:
 
     def report(self, metrics: Mapping[str, float]) -> None:
         if "train/loss" in metrics:
-            self._lane.losses.append(metrics["train/loss"])
-            self._lane.wait = metrics["train/data_wait"]
+            self._losses.append(metrics["train/loss"])
+            self._wait = metrics["train/data_wait"]
 
     def save(self, state: TrainState) -> None:
         if state.step == 0:  # the baseline, after which training begins
-            self._pause()
+            self._pipe.send("ready")
+            self._go_on()
 
     def poll(self, step: int) -> Request:
         if step % self._size == 0:
-            self._pause()
-        return Request(save=False, stop=self._stop)
+            _settle(self.device)
+            self._pipe.send(((time.perf_counter() - self._began) / self._size, self._losses, self._wait))
+            self._losses = []
+            self._go_on()
+        return Request()
 
     def alive(self) -> None:
         return None
@@ -301,10 +321,9 @@ class Ours:
     def finish(self) -> None:
         return None
 
-    def _pause(self) -> None:
-        _settle(self.device)
-        self._done.release()
-        self._go.acquire()
+    def _go_on(self) -> None:
+        self._pipe.recv()
+        self._began = time.perf_counter()
 
 
 def on_a_gpu(root: Path, blocks: int, size: int = 10) -> dict[str, float]:
@@ -326,14 +345,14 @@ def on_a_gpu(root: Path, blocks: int, size: int = 10) -> dict[str, float]:
     )
     lanes = compare(config, device, blocks, size)
     work, rate = flops(config, device) * batch, matrix_rate(device)
-    ours, plain = lanes["ours"].step_s, lanes["plain"].step_s
+    our_s, plain_s = lanes["ours"].step_s, lanes["plain"].step_s
     return {
-        "ratio": ours / plain,
-        "samples_per_s": batch / ours,
-        "plain_samples_per_s": batch / plain,
+        "ratio": our_s / plain_s,
+        "samples_per_s": batch / our_s,
+        "plain_samples_per_s": batch / plain_s,
         "matrix_tflops": rate / 1e12,
-        "share_of_matrix_rate": work / ours / rate,
-        "plain_share_of_matrix_rate": work / plain / rate,
+        "share_of_matrix_rate": work / our_s / rate,
+        "plain_share_of_matrix_rate": work / plain_s / rate,
         "data_wait": lanes["ours"].wait,
     }
 
@@ -350,11 +369,15 @@ def flops(config: RunConfig, device: torch.device) -> float:
 def matrix_rate(device: torch.device, side: int = 8192, times: int = 50) -> float:
     """Floating-point operations per second of a large bf16 matrix product."""
     one, other = (torch.rand(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    one @ other
-    lane = Lane()
-    for _ in range(4):
-        timed(lane, device, times, lambda: [one @ other for _ in range(times)])
-    return 2 * side**3 / min(lane.seconds)
+    least = math.inf
+    for _ in range(5):
+        _settle(device)
+        began = time.perf_counter()
+        for _ in range(times):
+            one @ other
+        _settle(device)
+        least = min(least, (time.perf_counter() - began) / times)
+    return 2 * side**3 / least
 
 
 def _settle(device: torch.device) -> None:
@@ -370,8 +393,8 @@ def report(found: dict[str, dict[str, Lane]], others: dict[str, dict[str, float]
     title = f"Seconds per step of {BATCH} samples: {os.cpu_count()} cores, fp32"
     table = Table("net", "plain", "ours", "ratio", "aim", "losses differ by", title=title)
     for name, lanes in found.items():
-        plain, ours = f"{lanes['plain'].step_s:.3f}", f"{lanes['ours'].step_s:.3f}"
-        table.add_row(name, plain, ours, f"{ratios[name]:.2f}", f"<= {AT_MOST[name]}", f"{apart[name]:.1e}")
+        seconds = [f"{lanes[lane].step_s:.3f}" for lane in ("plain", "ours")]
+        table.add_row(name, *seconds, f"{ratios[name]:.2f}", f"<= {AT_MOST[name]}", f"{apart[name]:.1e}")
     console.print(table)
     table = Table("net", *VARIANTS, title="Other settings on this CPU: time of a step against the default")
     for name, others_of in others.items():

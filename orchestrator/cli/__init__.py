@@ -32,6 +32,7 @@ from orchestrator.cli.console import (
     print_notes,
 )
 from orchestrator.errors import OrchestratorError, RunStopped
+from orchestrator.training.host_memory import ask_for_huge_pages
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +49,7 @@ _INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code; errors become one message on standard error."""
+    ask_for_huge_pages()
     # a job that is stopped ends like one that is interrupted: with its record closed
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):

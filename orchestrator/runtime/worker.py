@@ -12,6 +12,7 @@ from orchestrator.checkpoint import TrainState, read_state
 from orchestrator.config.load import load_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
+from orchestrator.training.host_memory import ask_for_huge_pages
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Assignment:
 
 def train_worker(payload: dict[str, Assignment]) -> None:
     """The train function of every worker; Ray hands it a mapping."""
+    ask_for_huge_pages()
     # the driver loads this module only to name this function
     from orchestrator.runtime.context import RayContext
     from orchestrator.training.loop import train_loop

@@ -25,6 +25,7 @@ from orchestrator.models import SyncNet
 from orchestrator.models.losses import build_loss
 from orchestrator.training.batching import has_batch_norm, plan_batches
 from orchestrator.training.distributed import is_distributed, sum_over_ranks
+from orchestrator.training.host_memory import keep_freed_memory
 from orchestrator.training.rehearsal import rehearse
 
 CPU_MICRO_BATCH = 32
@@ -99,8 +100,9 @@ def largest_that_fits(fits: Callable[[int], bool], most: int, unit: int = 1) -> 
 
 
 def _choose_algorithms(config: RunConfig, device: torch.device) -> None:
-    """Deterministic ones, or the fastest; on a CPU all are deterministic."""
+    """Deterministic ones, or the fastest; on a CPU all are deterministic, and what takes time is fresh memory."""
     if device.type != "cuda":
+        keep_freed_memory()
         return
     exact = config.train.deterministic
     if exact:
