@@ -156,7 +156,7 @@ def cpu_until_first_step(process: subprocess.Popen[bytes], out: Path, outside: M
     while process.poll() is None and not (out / "first").exists():
         # whoever has ended keeps what it was last seen with
         used |= cpu_seconds(None if outside else process.pid)
-        time.sleep(0.05)
+        time.sleep(0.25)  # looking costs a few milliseconds itself
     return sum(seconds - outside.get(pid, 0.0) for pid, seconds in used.items())
 
 

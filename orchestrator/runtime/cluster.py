@@ -50,6 +50,11 @@ def connect(scale: ScaleConfig, *, groups: int = 1) -> None:
         raise RunError(f"{what}: {words}", hint="`orchestrator doctor` looks at Ray alone") from error
 
 
+def is_own() -> bool:
+    """Whether Ray was started for this process alone and ends with it."""
+    return not os.environ.get("RAY_ADDRESS")
+
+
 def _start(scale: ScaleConfig, groups: int) -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.WARNING)

@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError, RaySystemError
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -29,7 +30,7 @@ from orchestrator.runtime.journal import Journal
 from orchestrator.runtime.listener import Listener
 from orchestrator.runtime.paths import STUCK, RunPaths
 from orchestrator.runtime.recorder import Recorder
-from orchestrator.runtime.stopping import seldom
+from orchestrator.runtime.stopping import StopFile, seldom
 from orchestrator.runtime.supervise import gone, wait_for
 from orchestrator.runtime.worker import Assignment, train_worker
 
@@ -100,6 +101,7 @@ def run_on_ray(
     assignment: Assignment,
     recorder: Recorder,
     *,
+    recordable: Callable[[], bool] = lambda: True,
     on_report: Callable[[Mapping[str, float]], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
@@ -108,6 +110,7 @@ def run_on_ray(
     Args:
         assignment: what to train.
         recorder: records what happens.
+        recordable: whether the recorder may be used already; what it raises ends the run.
         on_report: hears the figures too, afterwards.
         tell: says what a person should know meanwhile, in one line each.
 
@@ -119,13 +122,19 @@ def run_on_ray(
         recorder, patience_s=assignment.settings().checkpoint.retry_s, on_report=on_report, tell=tell, on_note=tell
     )
     alone = threading.current_thread() is threading.main_thread()  # else there may be other runs in this job
+
+    def look() -> None:
+        if recordable():
+            listener.look()
+
     try:
-        wait_for(lambda: _fit(assignment, paths, alone=alone), listener.look)
+        wait_for(lambda: _fit(assignment, paths, alone=alone), look)
     except TrainingFailedError as error:
-        listener.look()
+        look()
         raise _cause(error, listener.last_note) from error
-    finally:
-        listener.look()
+    except BaseException:
+        StopFile(paths.folder).ask()  # nobody listens any more to what may still run
+        raise
     listener.finish()
 
 
@@ -151,11 +160,13 @@ def _fit(assignment: Assignment, paths: RunPaths, *, alone: bool) -> None:
 
 
 class _Trainer(TorchTrainer):
-    """Without Ray Data, of which nothing is used and for which Ray Train would start an actor."""
+    """Without the actors that would do nothing here: Ray Data's, and on a Ray of this process's own the one that gives
+    back what a dead controller held, which is done in `_fit` and else when that Ray ends."""
 
     def _create_default_callbacks(self) -> list[Any]:
         every = super()._create_default_callbacks()  # type: ignore[misc]  # of the second of two classes of this name
-        return [callback for callback in every if not isinstance(callback, DatasetsCallback)]
+        idle = (DatasetsCallback, PlacementGroupCleanerCallback) if cluster.is_own() else DatasetsCallback
+        return [callback for callback in every if not isinstance(callback, idle)]
 
 
 def _trainer(assignment: Assignment, paths: RunPaths) -> TorchTrainer:

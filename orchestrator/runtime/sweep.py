@@ -28,6 +28,7 @@ from orchestrator.runtime.execute import run_here, run_on_ray
 from orchestrator.runtime.paths import RunPaths, driving, read_json
 from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import Recorder, RecordTarget
+from orchestrator.runtime.stopping import StopFile
 from orchestrator.runtime.train import announce_start, log_charts, prepare_job, recording, tracking_uri
 from orchestrator.runtime.worker import Assignment
 from orchestrator.tracking import sweep_chart
@@ -100,9 +101,10 @@ def sweep(config: ConfigSource, name: str, *, console: Console | None = None) ->
     announce_start(job, paths, console)
     cluster.connect(config.scale)
     cluster.require_cpus(config.scale)
-    with driving(paths), recording(target, job):
-        parent = target.writer().run_id
-        Recorder(target).running(trials=trial_count(config.sweep), metric=config.checkpoint.metric)
+    with driving(paths), recording(target, job) as record:
+        recorder = record.wait()
+        parent = recorder.writer.run_id
+        recorder.running(trials=trial_count(config.sweep), metric=config.checkpoint.metric)
         baseline = _baseline(job, config)
         os.environ.update(_QUIET_TUNE)
         with follow(paths, console):
@@ -128,12 +130,11 @@ def run_trial(settings: dict[str, Any], *, job: Assignment, target: RecordTarget
         parent_run_id=target.parent_run_id,
         tags={"trial": trial, **{f"swept.{key}": str(value) for key, value in settings.items()}},
     )
-    with recording(own_target, own):
-        if config.scale.num_workers <= 1:
-            run_here(own, Recorder(own_target), on_report=_tell_tune)
-        else:
-            run_on_ray(own, Recorder(own_target), on_report=_tell_tune)
-        recorder = Recorder(own_target)
+    with recording(own_target, own) as record:
+        recorder = record.wait()
+        StopFile(paths.folder).clear()
+        train = run_here if config.scale.num_workers <= 1 else run_on_ray
+        train(own, recorder, on_report=_tell_tune)
         log_charts(recorder.writer, target.uri, config.loss.name)
         recorder.end("finished")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,14 +85,18 @@ def train(config: ConfigSource, name: str, *, console: Console | None = None) ->
     def tell(text: str) -> None:
         console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
 
-    with driving(paths), _ray_starting(config) as ray_ready, recording(target, job):
-        with follow(paths, console):
-            _run(job, config, Recorder(target), tell, ray_ready)
-        ended = _ended(paths)
-        if ended is not None and ended["state"] == "stopped":
-            raise RunStopped(ended["step"])
-        result = _result(target)
-        _conclude(target, result, config.loss.name, "finished" if ended is None else ended["state"])
+    with driving(paths):
+        if config.scale.num_workers:
+            cluster.connect(config.scale)
+            cluster.require_cpus(config.scale)
+        with recording(target, job) as record:
+            with follow(paths, console):
+                _run(job, config, record, tell)
+            ended = _ended(paths)
+            if ended is not None and ended["state"] == "stopped":
+                raise RunStopped(ended["step"])
+            result = _result(target)
+            _conclude(record.wait(), result, config.loss.name, "finished" if ended is None else ended["state"])
     return result
 
 
@@ -138,51 +142,69 @@ def tracking_uri(config: RunConfig) -> str:
     return resolve_uri(config.tracking.uri, config.storage, os.environ)
 
 
+@dataclass(frozen=True)
+class OpeningRecord:
+    """A record whose MLflow run is opened in the background, which takes seconds."""
+
+    recorder: Recorder
+    opened: Future[None]
+
+    def is_open(self) -> bool:
+        """Whether it can be written.
+
+        Raises:
+            TrackingError: the store cannot be used.
+        """
+        return self.opened.done() and self.wait() is self.recorder
+
+    def wait(self) -> Recorder:
+        """The recorder, once it is open.
+
+        Raises:
+            TrackingError: the store cannot be used.
+        """
+        self.opened.result()
+        return self.recorder
+
+
 @contextmanager
-def recording(target: RecordTarget, job: Assignment) -> Iterator[None]:
+def recording(target: RecordTarget, job: Assignment) -> Iterator[OpeningRecord]:
     """Open the MLflow run with its params and provenance; close it with the truth about how the block ended."""
-    close_stale(target.uri, target.experiment)
     recorder = Recorder(target)
+    recorder.running(ended=None)
+    with ThreadPoolExecutor(1, thread_name_prefix="record") as pool:
+        record = OpeningRecord(recorder, pool.submit(_open, recorder, job))
+        try:
+            yield record
+        except BaseException as error:
+            if record.opened.exception() is None:
+                # Ray answers SIGTERM with an exit when nobody else does
+                if isinstance(error, (RunStopped, KeyboardInterrupt, SystemExit)):
+                    Recorder(target).end("stopped")
+                else:
+                    Recorder(target).end("failed", error=str(error))
+            raise
+
+
+def _open(recorder: Recorder, job: Assignment) -> None:
+    close_stale(recorder.target.uri, recorder.target.experiment)
     writer = recorder.writer
     writer.log_params(job.config)
     if job.origin is not None:
         writer.log_dict(job.origin, "start/provenance.json")
         writer.set_tags({f"start.{key}": str(job.origin[key]) for key in ("sha256", "format") if job.origin.get(key)})
-    recorder.running(run_id=writer.run_id, ended=None)
-    try:
-        yield
-    except (RunStopped, KeyboardInterrupt, SystemExit):  # Ray answers SIGTERM with an exit when nobody else does
-        Recorder(target).end("stopped")
-        raise
-    except BaseException as error:
-        Recorder(target).end("failed", error=str(error))
-        raise
+    recorder.running(run_id=writer.run_id)
 
 
-@contextmanager
-def _ray_starting(config: RunConfig) -> Iterator[Callable[[], None]]:
-    """Start Ray, or connect to it, while the record is opened: both take seconds, most of them waiting.
-
-    Yields:
-        What waits until Ray is there, and raises what is wrong with it.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="ray") as pool:
-        ready = pool.submit(cluster.connect, config.scale) if config.scale.num_workers else None
-        yield lambda: None if ready is None else ready.result()
-
-
-def _run(
-    job: Assignment, config: RunConfig, recorder: Recorder, tell: Callable[[str], None], ray_ready: Callable[[], None]
-) -> None:
-    file = StopFile(recorder.target.paths.folder)
-    if config.scale.num_workers == 0:
+def _run(job: Assignment, config: RunConfig, record: OpeningRecord, tell: Callable[[str], None]) -> None:
+    file = StopFile(record.recorder.target.paths.folder)
+    if config.scale.num_workers:  # which take seconds to start, as the record does
         with stoppable(file, tell):
-            execute.run_here(job, recorder, stop_requested=file.asked, tell=tell)
+            execute.run_on_ray(job, record.recorder, recordable=record.is_open, tell=tell)
         return
-    ray_ready()
-    cluster.require_cpus(config.scale)
+    recorder = record.wait()
     with stoppable(file, tell):
-        execute.run_on_ray(job, recorder, tell=tell)
+        execute.run_here(job, recorder, stop_requested=file.asked, tell=tell)
 
 
 def _finished(paths: RunPaths, config: RunConfig) -> dict[str, Any] | None:
@@ -223,11 +245,10 @@ def _result(target: RecordTarget) -> TrainResult:
     )
 
 
-def _conclude(target: RecordTarget, result: TrainResult, loss: str, state: str) -> None:
+def _conclude(recorder: Recorder, result: TrainResult, loss: str, state: str) -> None:
     """Charts and the best weights into MLflow; then the run has ended in this state."""
-    recorder = Recorder(target)
     writer = recorder.writer
-    log_charts(writer, target.uri, loss)
+    log_charts(writer, recorder.target.uri, loss)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "best_weights.safetensors"
         export(result.best_checkpoint, "safetensors", file)
