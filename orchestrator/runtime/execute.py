@@ -29,7 +29,7 @@ from orchestrator.runtime.group import GroupConfig
 from orchestrator.runtime.journal import Journal
 from orchestrator.runtime.listener import Listener
 from orchestrator.runtime.paths import STUCK, RunPaths
-from orchestrator.runtime.recorder import Recorder
+from orchestrator.runtime.recorder import OpeningRecord, Recorder
 from orchestrator.runtime.stopping import StopFile, seldom
 from orchestrator.runtime.supervise import gone, wait_for
 from orchestrator.runtime.worker import Assignment, train_worker
@@ -99,9 +99,8 @@ def run_here(
 
 def run_on_ray(
     assignment: Assignment,
-    recorder: Recorder,
+    record: OpeningRecord,
     *,
-    recordable: Callable[[], bool] = lambda: True,
     on_report: Callable[[Mapping[str, float]], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
@@ -109,32 +108,31 @@ def run_on_ray(
 
     Args:
         assignment: what to train.
-        recorder: records what happens.
-        recordable: whether the recorder may be used already; what it raises ends the run.
+        record: records what happens; what keeps it from being opened ends the run.
         on_report: hears the figures too, afterwards.
         tell: says what a person should know meanwhile, in one line each.
 
     Raises:
         OrchestratorError: the error a worker raised on purpose, or a `RunError` with the cause of the failure.
     """
-    paths = recorder.target.paths
-    listener = Listener(
-        recorder, patience_s=assignment.settings().checkpoint.retry_s, on_report=on_report, tell=tell, on_note=tell
-    )
+    paths, patience_s = record.recorder.target.paths, assignment.settings().checkpoint.retry_s
+    listener = Listener(record.recorder, patience_s=patience_s, on_report=on_report, tell=tell, on_note=tell)
     alone = threading.current_thread() is threading.main_thread()  # else there may be other runs in this job
 
     def look() -> None:
-        if recordable():
+        if record.is_open():
             listener.look()
 
     try:
         wait_for(lambda: _fit(assignment, paths, alone=alone), look)
     except TrainingFailedError as error:
-        look()
+        record.wait()
+        listener.look()
         raise _cause(error, listener.last_note) from error
     except BaseException:
         StopFile(paths.folder).ask()  # nobody listens any more to what may still run
         raise
+    record.wait()
     listener.finish()
 
 

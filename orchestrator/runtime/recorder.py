@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,3 +157,28 @@ class Recorder:
         status = read_json(target.paths.status) or {"restarts": 0, "step": 0}
         status |= {"name": target.paths.name, "total_steps": target.total_steps, "updated": time.time(), **changes}
         write_json(target.paths.status, status)
+
+
+@dataclass(frozen=True)
+class OpeningRecord:
+    """A record whose MLflow run is opened in the background, which takes seconds."""
+
+    recorder: Recorder
+    opened: Future[None]
+
+    def is_open(self) -> bool:
+        """Whether it can be written.
+
+        Raises:
+            TrackingError: the store cannot be used.
+        """
+        return self.opened.done() and self.wait() is self.recorder
+
+    def wait(self) -> Recorder:
+        """The recorder, once it is open.
+
+        Raises:
+            TrackingError: the store cannot be used.
+        """
+        self.opened.result()
+        return self.recorder

@@ -133,8 +133,10 @@ def run_trial(settings: dict[str, Any], *, job: Assignment, target: RecordTarget
     with recording(own_target, own) as record:
         recorder = record.wait()
         StopFile(paths.folder).clear()
-        train = run_here if config.scale.num_workers <= 1 else run_on_ray
-        train(own, recorder, on_report=_tell_tune)
+        if config.scale.num_workers <= 1:
+            run_here(own, recorder, on_report=_tell_tune)
+        else:
+            run_on_ray(own, record, on_report=_tell_tune)
         log_charts(recorder.writer, target.uri, config.loss.name)
         recorder.end("finished")
 

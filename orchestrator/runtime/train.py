@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from orchestrator.runtime import cluster, execute
 from orchestrator.runtime.identity import claim
 from orchestrator.runtime.paths import RunPaths, driving, read_json
 from orchestrator.runtime.progress import follow
-from orchestrator.runtime.recorder import Recorder, RecordTarget
+from orchestrator.runtime.recorder import OpeningRecord, Recorder, RecordTarget
 from orchestrator.runtime.stopping import StopFile, stoppable
 from orchestrator.runtime.worker import Assignment
 from orchestrator.tracking import RunWriter, accuracy_chart, close_stale, loss_chart, read_history, resolve_uri
@@ -142,31 +142,6 @@ def tracking_uri(config: RunConfig) -> str:
     return resolve_uri(config.tracking.uri, config.storage, os.environ)
 
 
-@dataclass(frozen=True)
-class OpeningRecord:
-    """A record whose MLflow run is opened in the background, which takes seconds."""
-
-    recorder: Recorder
-    opened: Future[None]
-
-    def is_open(self) -> bool:
-        """Whether it can be written.
-
-        Raises:
-            TrackingError: the store cannot be used.
-        """
-        return self.opened.done() and self.wait() is self.recorder
-
-    def wait(self) -> Recorder:
-        """The recorder, once it is open.
-
-        Raises:
-            TrackingError: the store cannot be used.
-        """
-        self.opened.result()
-        return self.recorder
-
-
 @contextmanager
 def recording(target: RecordTarget, job: Assignment) -> Iterator[OpeningRecord]:
     """Open the MLflow run with its params and provenance; close it with the truth about how the block ended."""
@@ -200,7 +175,7 @@ def _run(job: Assignment, config: RunConfig, record: OpeningRecord, tell: Callab
     file = StopFile(record.recorder.target.paths.folder)
     if config.scale.num_workers:  # which take seconds to start, as the record does
         with stoppable(file, tell):
-            execute.run_on_ray(job, record.recorder, recordable=record.is_open, tell=tell)
+            execute.run_on_ray(job, record, tell=tell)
         return
     recorder = record.wait()
     with stoppable(file, tell):
