@@ -11,16 +11,20 @@ before, as every run does. Beside seconds there are CPU seconds, of all processe
 rank 0 per step: where other programs want the cores, those ratios are the ones to believe. The tracking store is there
 already; making one takes another CPU second, once.
 
-Where the CPU seconds until the first step go, in seconds, on 2 cores of a busy machine, cold, a net of 32 pixels
-(`torchrun` and its workers: 11):
+Where the seconds until the first step go, of a command that starts its own Ray on 2 quiet cores, a net of 64 pixels: 18
+in all, beside this benchmark's own head 21; `torchrun` takes 5.2.
 
-| process | s | of that |
+| until | what | of that |
 |---|---|---|
-| driver | 6.0 | torch 1.3, Ray Train with pandas 1.0, this package 0.6, MLflow and its store 2.6, `ray.init` 0.4 |
-| Ray itself | 4.5 | state service, autoscaler, raylet, log monitor, and three agents |
-| controller | 3.5 | Ray Train 1.4, torch 1.3, this package 0.6; and MLflow 2.6, where the controller keeps the record |
-| its helpers | 7.4 | five actors: autoscaling 1.5, cleaner 1.6, synchronization 1.5, Ray Data 1.5, preemption 1.3 |
-| two workers | 9.0 | each Ray Train 1.4, torch 1.3, this package 0.6, torch._dynamo for the optimizer 0.9 |
+| 3.4 | the driver's imports | torch 1.3, Ray Train with pandas 1.0, this package 0.6 |
+| 5.8 | `ray.init` | state service, raylet, agents, log monitor |
+| 11.1 | Ray Train's controller | its process and imports 3.4; an actor for autoscaling that it waits for 1.6 |
+| 16.2 | the two workers | their processes 2.5, their imports 2.5: torch and Ray Train, on a core each |
+| 18.0 | the train function | torch._dynamo for the optimizer, the corpus, the net, a validation |
+
+MLflow (2.6 s of imports and tables) opens in the driver while the controller starts. Not started any more: Ray Data's
+actor and, where Ray is one's own, the one that tidies up after a controller and the one that watches for preemption.
+`torchrun` does the first 1.3 s, the imports of torch in two workers and the train function.
 """
 
 from __future__ import annotations
