@@ -101,6 +101,10 @@ class Recorder:
         """Record that the run is under way, with facts for its status."""
         self._write(state="running", **facts)
 
+    def refused(self, why: str) -> None:
+        """Record, in `status.json` alone, that the run ended because its MLflow run could not be opened."""
+        self._write(state="failed", error=why)
+
     def end(self, state: str, **facts: Any) -> None:
         """Record how the run ended, in both places: `finished`, `failed`, `stopped` or `stopped early`."""
         self._write(state=state, **facts)
@@ -172,7 +176,10 @@ class OpeningRecord:
         Raises:
             TrackingError: the store cannot be used.
         """
-        return self.opened.done() and self.wait() is self.recorder
+        done = self.opened.done()
+        if done:
+            self.opened.result()
+        return done
 
     def wait(self) -> Recorder:
         """The recorder, once it is open.

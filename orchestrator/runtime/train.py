@@ -152,12 +152,13 @@ def recording(target: RecordTarget, job: Assignment) -> Iterator[OpeningRecord]:
         try:
             yield record
         except BaseException as error:
-            if record.opened.exception() is None:
-                # Ray answers SIGTERM with an exit when nobody else does
-                if isinstance(error, (RunStopped, KeyboardInterrupt, SystemExit)):
-                    Recorder(target).end("stopped")
-                else:
-                    Recorder(target).end("failed", error=str(error))
+            if record.opened.exception() is not None:
+                recorder.refused(str(error))
+            # Ray answers SIGTERM with an exit when nobody else does
+            elif isinstance(error, (RunStopped, KeyboardInterrupt, SystemExit)):
+                Recorder(target).end("stopped")
+            else:
+                Recorder(target).end("failed", error=str(error))
             raise
 
 

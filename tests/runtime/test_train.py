@@ -12,7 +12,7 @@ import torch
 import orchestrator
 from orchestrator.checkpoint import export, is_complete, read_state
 from orchestrator.config import RunConfig, apply_settings
-from orchestrator.errors import CheckpointError, ConfigError, DataError, RunError
+from orchestrator.errors import CheckpointError, ConfigError, DataError, RunError, TrackingError
 from orchestrator.runtime import execute
 from orchestrator.runtime.paths import RunPaths, driving, read_json, storage_folder, write_json
 from orchestrator.runtime.progress import look_at
@@ -177,6 +177,15 @@ def test_a_stopped_run_is_marked_killed(tiny_config: RunConfig, monkeypatch: pyt
     record = find_run(f"sqlite:///{tiny_config.storage}/mlflow.db", "syncnet", "stopped")
     assert record is not None and record.status == "KILLED"
     assert (read_json(RunPaths.of(tiny_config.storage, "stopped").status) or {})["state"] == "stopped"
+
+
+def test_a_tracking_server_that_is_not_there_fails_the_run_at_once(tiny_config: RunConfig) -> None:
+    config = apply_settings(tiny_config, {"tracking.uri": "http://127.0.0.1:9"})
+    with pytest.raises(TrackingError, match="does not answer"):
+        train(config, "untracked")
+    paths = RunPaths.of(config.storage, "untracked")
+    status = read_json(paths.status) or {}
+    assert status["state"] == "failed" and "does not answer" in status["error"] and not paths.journal.exists()
 
 
 def test_weights_only_files_start_a_run(
