@@ -148,6 +148,28 @@ def test_harmless_objects_beside_the_weights(save: Save, weights: Weights) -> No
     assert report.to_dict()["safe"]
 
 
+class Member:
+    """As the first releases of Python 3.11 wrote the members of enums."""
+
+    def __call__(self) -> None:
+        raise AssertionError("it was called")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (datetime.date, "today")
+
+
+class Calls:
+    """Calls what `getattr` gives."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Member(), ()
+
+
+def test_getattr_is_dangerous_only_where_what_it_gives_is_called(save: Save, weights: Weights) -> None:
+    assert inspect(save({"state_dict": weights, "layout": Member()})).dangerous == ()
+    assert inspect(save({"state_dict": weights, "layout": Calls()})).dangerous == ("builtins.getattr",)
+
+
 def test_numpy_history_becomes_plain_numbers(save: Save, weights: Weights, tmp_path: Path) -> None:
     lists = {"train_step_list": [np.int32(1), 2], "train_loss_list": [np.float64(0.75), np.float32(0.5)]}
     result = normalize(save({"state_dict": weights, "global_step": 2, **lists}), tmp_path / "out")

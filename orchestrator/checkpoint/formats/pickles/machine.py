@@ -38,6 +38,7 @@ _NEW = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set, "EMPTY_TUPLE":
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _GETS, _PUTS = {"GET", "BINGET", "LONG_BINGET"}, {"PUT", "BINPUT", "LONG_BINPUT"}
 _MARK = object()
+_GETATTR = Global("builtins", "getattr")
 
 
 class BrokenPickle(ValueError):
@@ -63,7 +64,7 @@ def read_pickle(
     Args:
         stream: where the pickle begins.
         rebuild: `module.name` -> what makes the real value.
-        names: every name that is not in `rebuild` is added to it.
+        names: every name that is not in `rebuild` is added to it; not `getattr` where it only names members of enums.
         persistent: what an outside reference (a tensor's storage) stands for.
 
     Raises:
@@ -73,6 +74,7 @@ def read_pickle(
     try:
         for op, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
             if op.name == "STOP":
+                machine.forget_members()
                 return machine.pop()
             machine.step(op.name, argument)
     except BrokenPickle:
@@ -93,6 +95,10 @@ class _Machine:
         self.persistent = persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.members = 0
+        """Calls of `getattr` that name a member, as the first releases of Python 3.11 wrote those of enums."""
+        self.follows = False
+        """Whether something is called that had to be computed first, or `getattr` for anything else."""
 
     def step(self, op: str, argument: Any) -> None:
         if op in _VALUE_OPS:
@@ -143,8 +149,18 @@ class _Machine:
             if made is not NotImplemented:
                 self.stack.append(made)
                 return
+        if function == _GETATTR and _is_member(args):
+            self.members += 1
+            self.stack.append(Inert(args[0], args[1:]))
+            return
+        self.follows |= function == _GETATTR or not isinstance(function, Global)
         origin = function if isinstance(function, Global) else Global("", repr(function)[:200])
         self.stack.append(Inert(origin, args, kwargs))
+
+    def forget_members(self) -> None:
+        """`getattr` is dangerous where what it gives is called; members of enums are not."""
+        if self.members and not self.follows:
+            self.names.discard(str(_GETATTR))
 
     def named(self, module: Any, name: Any) -> Global:
         if not isinstance(module, str) or not isinstance(name, str):
@@ -343,3 +359,10 @@ def _key(value: Any, depth: int = 0) -> Any:
     elif value is not None and not isinstance(value, (str, int, float, bytes, Global, Inert, Tensor, frozenset)):
         raise BrokenPickle(f"a {type(value).__name__} is used as a key")
     return value
+
+
+def _is_member(args: tuple[Any, ...]) -> bool:
+    """Whether the arguments of `getattr` are a class of the file and a plain name in it."""
+    if len(args) != 2 or not isinstance(args[0], Global) or not isinstance(args[1], str):
+        return False
+    return args[1].isidentifier() and not args[1].startswith("_")
