@@ -56,7 +56,7 @@ def is_own() -> bool:
 
 
 def _start(scale: ScaleConfig, groups: int) -> None:
-    if os.environ.get("RAY_ADDRESS"):
+    if not is_own():
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return
     # it warns that it protects itself with a token, which is as it should be

@@ -142,7 +142,7 @@ def _fit(assignment: Assignment, paths: RunPaths, *, alone: bool) -> None:
     deaths, held = 0, cluster.reservations()
     while True:
         try:
-            _trainer(assignment, paths).fit()
+            _trainer(assignment, paths, tidies=not alone).fit()
             return
         except RayActorError as error:
             deaths += 1
@@ -158,20 +158,27 @@ def _fit(assignment: Assignment, paths: RunPaths, *, alone: bool) -> None:
 
 
 class _Trainer(TorchTrainer):
-    """Without the actors that would do nothing here: Ray Data's, and on a Ray of this process's own the one that gives
-    back what a dead controller held, which is done in `_fit` and else when that Ray ends."""
+    """Without Ray Data's actor, which would do nothing here."""
+
+    idle: tuple[type, ...] = (DatasetsCallback,)
 
     def _create_default_callbacks(self) -> list[Any]:
         every = super()._create_default_callbacks()  # type: ignore[misc]  # of the second of two classes of this name
-        idle = (DatasetsCallback, PlacementGroupCleanerCallback) if cluster.is_own() else DatasetsCallback
-        return [callback for callback in every if not isinstance(callback, idle)]
+        return [callback for callback in every if not isinstance(callback, self.idle)]
 
 
-def _trainer(assignment: Assignment, paths: RunPaths) -> TorchTrainer:
+class _UntidyTrainer(_Trainer):
+    """Nor with the actor that gives back what a dead controller held: `_fit` does it, and else the end of that Ray."""
+
+    idle = (DatasetsCallback, PlacementGroupCleanerCallback)
+
+
+def _trainer(assignment: Assignment, paths: RunPaths, *, tidies: bool) -> TorchTrainer:
     config = assignment.settings()
     scale = config.scale
     cluster.look_often(scale)
-    return _Trainer(
+    kind = _Trainer if tidies or not cluster.is_own() else _UntidyTrainer
+    return kind(
         train_worker,
         train_loop_config={"assignment": assignment},
         torch_config=GroupConfig(timeout_s=math.ceil(scale.stuck_after_s + _LATER_S)),

@@ -111,7 +111,7 @@ def sweep(config: ConfigSource, name: str, *, console: Console | None = None) ->
             results = _tuner(job, config, paths, target, parent).fit()
         ranking = _ranking(results, config, paths, baseline)
         result = SweepResult(name, paths.folder, config.checkpoint.metric, ranking, baseline, parent, target.uri)
-        _conclude(target, result)
+        _conclude(recorder, result)
     return result
 
 
@@ -262,23 +262,22 @@ def _row(trial: str, result: Any, config: RunConfig, paths: RunPaths) -> TrialRo
     return TrialRow(trial, settings, metrics["best/value"], step, state, best_of(saved, config.checkpoint.metric))
 
 
-def _conclude(target: RecordTarget, result: SweepResult) -> None:
+def _conclude(recorder: Recorder, result: SweepResult) -> None:
     """Close what Tune stopped, and put the ranking into MLflow."""
     for row in result.ranking:
         if row.state == "stopped early":
-            _close_stopped(target, row)
+            _close_stopped(recorder.target, row)
     rows = [
         {"trial": row.trial, "settings": row.settings, result.metric: row.value, "step": row.step, "state": row.state}
         for row in result.ranking
     ]
     baseline = result.baseline.value if result.baseline else None
-    recorder = Recorder(target)
     writer = recorder.writer
     writer.log_dict({"metric": result.metric, "ranking": rows}, "ranking.json")
     trials = [row for row in rows if row["trial"] != "baseline"]
     writer.log_figure(sweep_chart(trials, result.metric, baseline), "charts/sweep.png")
     if result.best.value is not None:
-        writer.log_metrics({"best/value": result.best.value}, target.total_steps)
+        writer.log_metrics({"best/value": result.best.value}, recorder.target.total_steps)
     writer.set_tags({"best_trial": result.best.trial})
     recorder.end("finished")
 

@@ -156,9 +156,9 @@ def recording(target: RecordTarget, job: Assignment) -> Iterator[OpeningRecord]:
                 recorder.refused(str(error))
             # Ray answers SIGTERM with an exit when nobody else does
             elif isinstance(error, (RunStopped, KeyboardInterrupt, SystemExit)):
-                Recorder(target).end("stopped")
+                recorder.end("stopped")
             else:
-                Recorder(target).end("failed", error=str(error))
+                recorder.end("failed", error=str(error))
             raise
 
 

@@ -149,12 +149,12 @@ class _Machine:
             if made is not NotImplemented:
                 self.stack.append(made)
                 return
-        if function == _GETATTR and _is_member(args):
+        origin = function if isinstance(function, Global) else Global("", repr(function)[:200])
+        if origin == _GETATTR and _is_member(args):
             self.members += 1
             self.stack.append(Inert(args[0], args[1:]))
             return
-        self.follows |= function == _GETATTR or not isinstance(function, Global)
-        origin = function if isinstance(function, Global) else Global("", repr(function)[:200])
+        self.follows |= origin == _GETATTR or origin is not function
         self.stack.append(Inert(origin, args, kwargs))
 
     def forget_members(self) -> None:
