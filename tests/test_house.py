@@ -27,7 +27,9 @@ ROOMS = {
     "data": _BASE | {"storage"},
     "training": _PURE,
     "tracking": _BASE,
-    "runtime": _PURE | {"training", "tracking"},
+    "charts": {"errors"},
+    "sweeps": _PURE | {"training", "charts"},
+    "runtime": _PURE | {"training", "tracking", "charts", "sweeps"},
 }
 """Room -> the rooms that it may import besides itself. Modules outside of these (cli, planning, ...) may import all."""
 ENTRANCES = {"__init__", "__main__", "api", "cli", "demo", "doctor", "planning"}

@@ -20,6 +20,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
 from rich.console import Console
 
+from orchestrator.charts import sweep_chart
 from orchestrator.config.load import ConfigSource, apply_settings, as_config, load_config
 from orchestrator.config.schema import Dimension, RunConfig, SweepConfig
 from orchestrator.errors import ConfigError
@@ -31,7 +32,6 @@ from orchestrator.runtime.recorder import Recorder, RecordTarget
 from orchestrator.runtime.stopping import StopFile
 from orchestrator.runtime.train import announce_start, log_charts, prepare_job, recording, tracking_uri
 from orchestrator.runtime.worker import Assignment
-from orchestrator.tracking import sweep_chart
 from orchestrator.training.evaluation import evaluate
 from orchestrator.training.metrics import score
 from orchestrator.training.retention import best_of, checkpoints_in

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from orchestrator.charts import accuracy_chart, loss_chart
 from orchestrator.checkpoint import export, normalize, read_plain
 from orchestrator.config.load import ConfigSource, as_config
 from orchestrator.config.schema import RunConfig
@@ -25,7 +26,7 @@ from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import OpeningRecord, Recorder, RecordTarget
 from orchestrator.runtime.stopping import StopFile, stoppable
 from orchestrator.runtime.worker import Assignment
-from orchestrator.tracking import RunWriter, accuracy_chart, close_stale, loss_chart, read_history, resolve_uri
+from orchestrator.tracking import RunWriter, close_stale, read_history, resolve_uri
 from orchestrator.training.fitting import check_fits
 from orchestrator.training.retention import best_of, checkpoints_in
 

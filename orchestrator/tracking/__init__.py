@@ -1,9 +1,8 @@
-"""Runs in MLflow: where they are kept, one writer per run, what a crash left behind, reading back, charts.
+"""Runs in MLflow: where they are kept, one writer per run, what a crash left behind, reading back.
 
 The only package that imports mlflow, and only when a store is first opened, so that importing this one is fast.
 """
 
-from orchestrator.tracking.plots import accuracy_chart, loss_chart, sweep_chart
 from orchestrator.tracking.reader import RunRecord, child_runs, find_run, read_history
 from orchestrator.tracking.redaction import redact
 from orchestrator.tracking.stale import close_stale
@@ -14,14 +13,11 @@ __all__ = [
     "EndStatus",
     "RunRecord",
     "RunWriter",
-    "accuracy_chart",
     "child_runs",
     "close_stale",
     "find_run",
-    "loss_chart",
     "open_hint",
     "read_history",
     "redact",
     "resolve_uri",
-    "sweep_chart",
 ]

@@ -10,8 +10,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from orchestrator.charts import loss_chart
 from orchestrator.errors import TrackingError
-from orchestrator.tracking import RunWriter, child_runs, find_run, loss_chart, read_history
+from orchestrator.tracking import RunWriter, child_runs, find_run, read_history
 
 
 def stored(uri: str, writer: RunWriter) -> Run:

@@ -9,7 +9,7 @@ import sys
 import pytest
 from matplotlib.figure import Figure
 
-from orchestrator.tracking import accuracy_chart, loss_chart, sweep_chart
+from orchestrator.charts import accuracy_chart, loss_chart, sweep_chart
 
 HISTORY = [
     {"step": 0, "val/loss": 0.7, "val/accuracy": 0.5, "val/auc": 0.5},
