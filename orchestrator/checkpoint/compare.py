@@ -25,6 +25,8 @@ from orchestrator.checkpoint.storage import Location, fetched, redacted
 from orchestrator.checkpoint.tensors import DTYPE_NAMES
 
 _PIECE = 1 << 19
+_LINE = 200
+"""Characters of a plain value that a person is shown."""
 
 
 class Difference(StrEnum):
@@ -92,8 +94,8 @@ class FieldDiff:
     """In the second."""
 
     def line(self) -> str:
-        """For a person."""
-        return f"{self.name}: {self.a} | {self.b}"
+        """For a person; long values, such as packed scores, are cut."""
+        return f"{self.name}: {_cut(self.a)} | {_cut(self.b)}"
 
 
 @dataclass(frozen=True)
@@ -277,6 +279,11 @@ def _flat(value: Json, name: str) -> Iterator[tuple[str, Json]]:
 
 def _kind(tensor: Tensor) -> str:
     return f"{DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype))} {list(tensor.shape)}"
+
+
+def _cut(value: Json) -> str:
+    text = str(value)
+    return text if len(text) <= _LINE else f"{text[:_LINE]}... ({len(text)} characters)"
 
 
 def _short(value: float | None) -> str:

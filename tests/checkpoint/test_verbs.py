@@ -195,6 +195,12 @@ def test_shapes_and_numbers_that_are_none(state: TrainState) -> None:
     assert compare(empty, empty).same
 
 
+def test_a_long_value_is_cut_for_a_person_alone(state: TrainState) -> None:
+    short, long = (replace(state, progress={"scores": "A" * count}) for count in (9, 10_000))
+    (found,) = compare(short, long).fields
+    assert found.line() == f"progress.scores: {'A' * 9} | {'A' * 200}... (10000 characters)" and len(found.b) == 10_000
+
+
 def test_a_difference_needs_two_readable_files(save: Save, weights: Weights, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         diff(save(weights), tmp_path / "none")
