@@ -3,7 +3,7 @@
 File contract of a list: Parquet with the columns `clip_id` string, `frame_start` and `audio_start` int32, `label` int8,
 one row per pair in their order; the schema's metadata holds `syncnet.pairs_version`, `syncnet.num_frames`,
 `syncnet.preparation` and `syncnet.pairs_hash`. Pairs are same-clip pairs only: two lists of other clips' sounds would
-measure how well voices are told apart, not lip sync.
+measure how well voices are told apart, not lip sync. `scores` has the same file with the cosines beside the pairs.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from orchestrator.storage import atomic_writer
 
 PAIRS_VERSION = 1
 """Changes whenever the columns or their meaning change."""
-_KEY = "syncnet."
-_COLUMNS = ("clip_id", "frame_start", "audio_start", "label")
+METADATA = "syncnet."
+"""What the keys of a file's metadata begin with."""
+COLUMNS = ("clip_id", "frame_start", "audio_start", "label")
 _TYPES = (pa.string(), pa.int32(), pa.int32(), pa.int8())
 
 
@@ -76,14 +77,14 @@ def pairs_hash(pairs: Sequence[Sample], clip_names: Sequence[str], preparation: 
     return hashlib.sha256("\n".join([preparation, *lines]).encode()).hexdigest()
 
 
-def pairs_bytes(pairs: Sequence[Sample], clips: CorpusSplit, num_frames: int) -> bytes:
-    """A stored list, as the bytes of its file."""
+def pairs_table(pairs: Sequence[Sample], clips: CorpusSplit, num_frames: int) -> pa.Table:
+    """A list as the table that is stored, with its metadata."""
     names = clip_names(clips)
     columns = [
         pa.array([names[pair.clip] for pair in pairs], _TYPES[0]),
         *(
             pa.array([getattr(pair, name) for pair in pairs], kind)
-            for name, kind in zip(_COLUMNS[1:], _TYPES[1:], strict=True)
+            for name, kind in zip(COLUMNS[1:], _TYPES[1:], strict=True)
         ),
     ]
     preparation = clips.corpus.preparation
@@ -93,9 +94,14 @@ def pairs_bytes(pairs: Sequence[Sample], clips: CorpusSplit, num_frames: int) ->
         "preparation": preparation,
         "pairs_hash": pairs_hash(pairs, names, preparation),
     }
+    metadata = {METADATA + key: value for key, value in facts.items()}
+    return pa.Table.from_arrays(columns, names=list(COLUMNS)).replace_schema_metadata(metadata)
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """The bytes of a table's file."""
     file = io.BytesIO()
-    table = pa.Table.from_arrays(columns, names=list(_COLUMNS))
-    pq.write_table(table.replace_schema_metadata({_KEY + key: value for key, value in facts.items()}), file)
+    pq.write_table(table, file)
     return file.getvalue()
 
 
@@ -105,7 +111,15 @@ def write_pairs(path: Path, pairs: Sequence[Sample], clips: CorpusSplit, num_fra
     Raises:
         DataError: `not_written`.
     """
-    content = pairs_bytes(pairs, clips, num_frames)
+    store(path, to_parquet(pairs_table(pairs, clips, num_frames)))
+
+
+def store(path: Path, content: bytes) -> None:
+    """Write the file of a list, atomically.
+
+    Raises:
+        DataError: `not_written`.
+    """
     try:
         with atomic_writer(path) as file:
             file.write(content)
@@ -126,17 +140,40 @@ def read_pairs(path: Path, clips: CorpusSplit, num_frames: int) -> list[Sample]:
         DataError: `missing`, `bad_pairs` for a file that is damaged or no such list, `other_pairs` for a list of
             another window or of clips that the split does not hold.
     """
-    table, facts = _read(path)
-    found = list(zip(*(table.column(name).to_pylist() for name in _COLUMNS), strict=True))
-    names = list(dict.fromkeys(row[0] for row in found))
-    own = {name: place for place, name in enumerate(names)}
-    listed = [Sample(own[name], video, audio, label) for name, video, audio, label in found]
-    if pairs_hash(listed, names, facts["preparation"]) != facts["pairs_hash"]:
-        raise _bad(path, "bad_pairs", "is damaged: its hash does not agree with its rows")
+    table, facts = open_list(path)
+    found = list(zip(*(table.column(name).to_pylist() for name in COLUMNS), strict=True))
     if facts["num_frames"] != str(num_frames):
         wanted = f"windows of {facts['num_frames']} frames, but the network reads {num_frames}"
         raise _bad(path, "other_pairs", f"is a list of {wanted}")
     return _in_split(path, found, clips, num_frames)
+
+
+def open_list(path: Path, more: Sequence[str] = ()) -> tuple[pa.Table, dict[str, str]]:
+    """The table of a stored list and its metadata, whose hash agrees with the rows.
+
+    Args:
+        path: the file.
+        more: columns that it has besides those of a list.
+
+    Raises:
+        DataError: `missing`, or `bad_pairs` for a file that is damaged or no such list.
+    """
+    try:
+        table = pq.read_table(path, memory_map=False)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no pair list {path}", reason="missing", path=str(path)) from error
+    except (pa.ArrowException, OSError) as error:
+        raise _bad(path, "bad_pairs", f"cannot be read: {error}") from error
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    facts = {key.removeprefix(METADATA): value for key, value in metadata.items()}
+    expected = {"pairs_version", "num_frames", "preparation", "pairs_hash"}
+    if not expected <= set(facts) or table.column_names != [*COLUMNS, *more]:
+        raise _bad(path, "bad_pairs", "is not a pair list" + (f" with {', '.join(more)}" if more else ""))
+    if facts["pairs_version"] != str(PAIRS_VERSION):
+        raise _bad(path, "bad_pairs", f"has version {facts['pairs_version']}, but this version reads {PAIRS_VERSION}")
+    if _hash_of(table, facts["preparation"]) != facts["pairs_hash"]:
+        raise _bad(path, "bad_pairs", "is damaged: its hash does not agree with its rows")
+    return table, facts
 
 
 def clip_names(clips: CorpusSplit) -> list[str]:
@@ -162,21 +199,12 @@ def _in_split(path: Path, rows: list[tuple[Any, ...]], clips: CorpusSplit, num_f
     return samples
 
 
-def _read(path: Path) -> tuple[pa.Table, dict[str, str]]:
-    try:
-        table = pq.read_table(path, memory_map=False)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no pair list {path}", reason="missing", path=str(path)) from error
-    except (pa.ArrowException, OSError) as error:
-        raise _bad(path, "bad_pairs", f"cannot be read: {error}") from error
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    facts = {key.removeprefix(_KEY): value for key, value in metadata.items()}
-    expected = {"pairs_version", "num_frames", "preparation", "pairs_hash"}
-    if not expected <= set(facts) or table.column_names != list(_COLUMNS):
-        raise _bad(path, "bad_pairs", "is not a pair list")
-    if facts["pairs_version"] != str(PAIRS_VERSION):
-        raise _bad(path, "bad_pairs", f"has version {facts['pairs_version']}, but this version reads {PAIRS_VERSION}")
-    return table, facts
+def _hash_of(table: pa.Table, preparation: str) -> str:
+    ids = table.column(COLUMNS[0]).to_pylist()
+    names = list(dict.fromkeys(ids))
+    own = {name: place for place, name in enumerate(names)}
+    rest = (table.column(name).to_pylist() for name in COLUMNS[1:])
+    return pairs_hash([Sample(own[name], *row) for name, *row in zip(ids, *rest, strict=True)], names, preparation)
 
 
 def _bad(path: Path, reason: str, found: str) -> DataError:
