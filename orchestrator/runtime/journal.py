@@ -7,7 +7,7 @@ A continued run repeats steps, so that a step may occur more than once, with the
 
 A row holds `at`, seconds since the epoch, and one of
     `figures`  the metrics of one report, `step` among them
-    `facts`    what was decided: a start, a verdict, an end
+    `facts`    what was decided: a start, a verdict, the scores of a new best, an end
     `note`     what a person should know, in one line
 """
 

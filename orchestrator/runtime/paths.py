@@ -8,6 +8,7 @@
     <storage>/<name>/stuck/            where workers stood that made no step
     <storage>/<name>/ray/              what Ray Train keeps for itself
     <storage>/<name>/pairs/val.parquet  the validation pairs, as `evaluate --pair-list` reads them
+    <storage>/<name>/pairs/best.parquet  the same pairs, with their cosines at the run's best validation
     <storage>/<name>/step-000000100/   checkpoints, each whole or absent
     <storage>/<name>/trials/<id>/      the same again, for each trial of a sweep
     <storage>/states/<hash>/           normalized starting states, shared by all runs
@@ -94,6 +95,11 @@ class RunPaths:
     @property
     def states(self) -> Path:
         """The store of normalized starting states."""
+    @property
+    def scores(self) -> Path:
+        """The validation pairs with their cosines at the best validation."""
+        return self.folder / "pairs" / "best.parquet"
+
         return self.storage / "states"
 
     def checkpoint(self, step: int) -> Path:

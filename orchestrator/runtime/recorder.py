@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.data.corpus.scores import scores_bytes
+from orchestrator.errors import DataError
 from orchestrator.runtime.paths import RunPaths, read_json, write_bytes, write_json
 from orchestrator.tracking import EndStatus, RunWriter
 
@@ -84,7 +86,8 @@ class Recorder:
         self._write(heard=dict(heard))
 
     def _announced(self, facts: Mapping[str, Any]) -> None:
-        """Record what was decided: a start, what the run says about learning, why it ended before its last step."""
+        """Record what was decided: a start, what the run says about learning, the scores of its best validation, why it
+        ended before its last step."""
         if "start" in facts:
             self._started(facts)
         if "verdict" in facts:
@@ -95,6 +98,8 @@ class Recorder:
             if facts["ended"]["state"] == "stopped early":  # the other end is none: the run goes on one day
                 self.writer.set_tags({"ended": facts["ended"]["why"]})
         for note in facts.get("notes", ()):
+        if "scores" in facts:
+            self._keep_scores(facts["scores"])
             self._note(note)
 
     def running(self, **facts: Any) -> None:
@@ -155,6 +160,16 @@ class Recorder:
             return known
         speed = (step - last[1]) / max(at - last[0], 1e-9)
         return speed if known is None else 0.5 * known + 0.5 * speed
+
+    def _keep_scores(self, scores: Mapping[str, Any] | None) -> None:
+        """Store the scores of the best validation beside the pairs; where none are known, no older ones stay."""
+        paths = self.target.paths
+        if scores is not None:
+            try:
+                return write_bytes(paths.scores, scores_bytes(paths.pairs, scores))
+            except DataError as error:  # somebody changed the list of pairs, which is no reason to end a run
+                self._note(f"the scores of the best validation are not kept: {error}")
+        paths.scores.unlink(missing_ok=True)
 
     def _write(self, **changes: Any) -> None:
         target = self.target

@@ -58,7 +58,7 @@ class TrainContext(Protocol):
         ...
 
     def announce(self, facts: Mapping[str, object]) -> None:
-        """Publish what was decided: the start, a verdict, why the run ended; plain values.
+        """Publish what was decided: the start, a verdict, the scores of a new best, why the run ended; plain values.
 
         Every rank calls it equally often; rank 0 is heard.
         """

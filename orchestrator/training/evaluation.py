@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -21,11 +22,13 @@ from orchestrator.data.corpus import Corpus, CorpusSplit, SplitName
 from orchestrator.data.corpus.pairs import (
     clip_names,
     evaluation_pairs,
-    pairs_bytes,
     pairs_hash,
+    pairs_table,
     read_pairs,
+    to_parquet,
     write_pairs,
 )
+from orchestrator.data.corpus.scores import pack_scores, write_scores
 from orchestrator.data.loader.batch import collate
 from orchestrator.data.stream import Sample
 from orchestrator.models import SyncNet, cosine_similarity
@@ -75,7 +78,15 @@ class PairList:
 
     def to_bytes(self) -> bytes:
         """The file that `stored` reads."""
-        return pairs_bytes(self.pairs, self.clips, self.num_frames)
+        return to_parquet(self.table())
+
+    def table(self) -> pa.Table:
+        """The same as a table."""
+        return pairs_table(self.pairs, self.clips, self.num_frames)
+
+    def scores(self, step: int, cosines: Tensor) -> dict[str, Any]:
+        """(N,) cosines of its pairs at an optimizer step, as plain JSON data (see `data.corpus.scores`)."""
+        return pack_scores(step, self.hash, cosines.numpy())
 
     @classmethod
     def _with(cls, clips: CorpusSplit, pairs: Sequence[Sample], num_frames: int) -> PairList:
@@ -83,11 +94,21 @@ class PairList:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What a network makes of a pair list."""
+
+    metrics: dict[str, float]
+    """The figures of `pair_metrics`, and `spread_vision` and `spread_audio` of the embeddings."""
+    cosines: Tensor
+    """(N,) float32 of every pair, in the order of the list, in host memory."""
+
+
+@dataclass(frozen=True)
 class EvaluationReport:
     """How well a checkpoint tells in-sync from out-of-sync on a prepared corpus."""
 
     metrics: dict[str, float]
-    """The figures of `evaluate_pairs`."""
+    """Those of `Judged`."""
     verdict: Verdict
     """Whether these figures tell pairs apart; how they came about is not known here."""
     pairs: int
@@ -111,6 +132,7 @@ def evaluate(
     min_shift: int = 1,
     max_shift: int | None = None,
     pair_list: str | Path | None = None,
+    scores: str | Path | None = None,
     device: str | None = None,
     model_config: ModelOption = None,
 ) -> EvaluationReport:
@@ -125,6 +147,7 @@ def evaluate(
         min_shift: least gap of a negative in frames.
         max_shift: greatest gap; none means anywhere in the clip.
         pair_list: a stored list of pairs, which then decides everything about them; a missing file is written.
+        scores: a file for the cosine of every pair (see `data.corpus.scores`), which is replaced.
         device: where to compute; a GPU if there is one.
         model_config: describes the network where a foreign file's weights cannot (see `load_model`).
 
@@ -137,13 +160,15 @@ def evaluate(
     check_fits(corpus, model.config)
     settings = DataConfig(min_shift=min_shift, max_shift=max_shift)
     fixed = _pair_list(pair_list, corpus, split, model.config.num_frames, pairs, settings)
-    metrics = evaluate_pairs(model, fixed, batch, device=target)
+    judged = evaluate_pairs(model, fixed, batch, device=target)
     clips = len({pair.clip for pair in fixed.pairs})
     known = read_plain(checkpoint) if is_complete(checkpoint) else {}
     at = {name: known.get(name, 0) for name in ("step", "samples")}
-    verdict = judge([{**at, **{f"val/{name}": value for name, value in metrics.items()}}])
+    verdict = judge([{**at, **{f"val/{name}": value for name, value in judged.metrics.items()}}])
+    if scores is not None:
+        write_scores(Path(scores), fixed.table(), fixed.scores(at["step"], judged.cosines))
     notes = _notes(checkpoint, known.get("progress", {}), corpus)
-    return EvaluationReport(metrics, verdict, len(fixed.pairs), clips, split, fixed.hash, notes)
+    return EvaluationReport(judged.metrics, verdict, len(fixed.pairs), clips, split, fixed.hash, notes)
 
 
 @torch.no_grad()
@@ -157,8 +182,8 @@ def evaluate_pairs(
     device: torch.device | None = None,
     precision: str = "fp32",
     alive: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """The figures of `pair_metrics`, and `spread_vision` and `spread_audio` of the embeddings, on every rank.
+) -> Judged:
+    """What the network makes of the pairs, the same on every rank.
 
     The model is left in the mode it came in; `alive` is called after every batch.
 
@@ -183,7 +208,8 @@ def evaluate_pairs(
     gathered = gather_in_order(torch.cat(cosines), sizes).cpu()
     metrics = pair_metrics(gathered, torch.tensor([pair.label for pair in pairs.pairs]))
     vision, audio = sum_over_ranks(torch.stack(directions).sum(0)).cpu()
-    return {**metrics, "spread_vision": spread_of(vision), "spread_audio": spread_of(audio)}
+    spreads = {"spread_vision": spread_of(vision), "spread_audio": spread_of(audio)}
+    return Judged(metrics | spreads, gathered)
 
 
 def _pair_list(

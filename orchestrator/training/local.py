@@ -26,7 +26,7 @@ class LocalContext:
         folder: where this run's checkpoints lie.
         settings: when to save and what to keep.
         on_report: receives the metrics of every report.
-        on_announce: receives the facts of the start, verdicts, and why the run ended.
+        on_announce: receives the facts of the start, verdicts, scores, and why the run ended.
         tell: says one line to a person; also called in the background thread that writes checkpoints.
         before_save: makes safe what must not be lost when a checkpoint is there; called in that thread.
         stop_requested: whether somebody asks the run to stop; the loop saves a checkpoint and leaves.

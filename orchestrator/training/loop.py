@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +138,8 @@ class _Run:
     ended: str | None = None
     """Why the run should end before its last step, as of the latest validation; none while it should go on."""
     window: Window = field(default_factory=Window)
+    scores: dict[str, Any] | None = None
+    """Of every pair at the best validation; none where a checkpoint of an older version does not tell."""
     skipped: int = 0
     """Steps skipped so far, as of the last settled one."""
     bad_in_a_row: int = 0
@@ -202,7 +205,10 @@ class _Run:
         self._look_for_an_end()
 
     def facts(self, decision: StartDecision) -> dict[str, object]:
-        """What is decided at the start: where it starts, and on which pairs it is measured (of rank 0: the file)."""
+        """What is decided at the start: where it starts, and on which pairs it is measured (of rank 0: the file).
+
+        The scores are told again, and their absence too: those that were told last may be of steps that were lost.
+        """
         facts: dict[str, object] = {"start": decision.to_dict(), "pairs_hash": self.pairs.hash, "notes": self.notes}
         if self.context.rank == 0:
             facts["pairs_file"] = self.pairs.to_bytes()
@@ -212,11 +218,13 @@ class _Run:
 
     def loader(self, corpus: Corpus) -> TrainLoader:
         """Batches from this run's position in the stream."""
+        self.scores = policies.scores_of(progress, self.best, self.pairs.hash)
         data, num_frames, seed = self.config.data, self.config.model.num_frames, self.config.train.seed
         table, twins = corpus.split("train").table, self.loss.unit > 1
         return TrainLoader(
             corpus,
             "train",
+        facts["scores"] = self.scores
             SampleStream(table, num_frames, data, seed=seed, twins=twins),
             self.batches.global_batch,
             self.batches.largest_micro,
@@ -294,7 +302,7 @@ class _Run:
             raise _diverged(max(counts), self.step)
 
     def validate(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Validate on all ranks, and remember the best and what this says about learning."""
+        """Validate on all ranks, and remember the best with its scores and what this says about learning."""
         config, context = self.config, self.context
         share_buffers(self.model)
         with self.average.applied() if self.average is not None else nullcontext(), gathered(self.model):
@@ -308,15 +316,18 @@ class _Run:
                 precision=config.train.precision,
                 alive=context.alive,
             )
-        metrics = {f"val/{name}": value for name, value in judged.items()}
-        self.best = policies.better(self.best, config.checkpoint.metric, metrics, self.step)
+        metrics = {f"val/{name}": value for name, value in judged.metrics.items()}
+        best = policies.better(self.best, config.checkpoint.metric, metrics, self.step)
+        improved, self.best = best is not self.best, best
+        if improved:
+            self.scores = self.pairs.scores(self.step, judged.cosines)
         # a state that is resumed may have been validated at this very step: one step is one validation
         again = self.history.pop() if self.history and self.history[-1]["step"] == self.step else {}
         self.history.append({**again, "step": self.step, "samples": self.samples, **figures, **metrics})
         verdict = self.verdict
         self.history[-1] |= policies.state_figure(verdict)
         self._look_for_an_end()
-        context.announce({"verdict": policies.plain(verdict)})
+        context.announce({"verdict": policies.plain(verdict)} | ({"scores": self.scores} if improved else {}))
         return metrics | policies.state_figure(verdict)
 
     @property
@@ -372,6 +383,7 @@ def _micro_batch(model: SyncNet, config: RunConfig, context: TrainContext, state
     """The setting; for `auto` what the run has used so far, or else what fits."""
     if config.train.micro_batch != "auto":
         return config.train.micro_batch
+                    "scores": self.scores,
     known = state.progress.get("micro_batch") if state is not None else None
     return known or find_micro_batch(model, config, context.device, context.world_size)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from typing import Any
 
 from orchestrator.checkpoint import Best
 from orchestrator.config.schema import TrainConfig
@@ -22,6 +23,13 @@ def better(best: Best | None, metric: str, metrics: Mapping[str, float], step: i
     if best is None or score(metric, value) > score(metric, best.value):
         return Best(metric, value, step)
     return best
+
+
+def scores_of(progress: Mapping[str, Any], best: Best | None, pairs_hash: str) -> dict[str, Any] | None:
+    """The scores that a checkpoint's progress holds, where they are those of the best validation on these pairs."""
+    known: dict[str, Any] | None = progress.get("scores")
+    fitting = known is not None and best is not None and (known["step"], known["pairs_hash"]) == (best.step, pairs_hash)
+    return known if fitting else None
 
 
 def reason_to_end(history: Sequence[Mapping[str, float]], best: Best | None, settings: TrainConfig) -> str | None:

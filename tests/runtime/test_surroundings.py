@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from orchestrator.data.corpus import Corpus
+from orchestrator.data.corpus.scores import read_scores
 from orchestrator.errors import RunError
 from orchestrator.runtime.context import Notice, Notices, Pace
 from orchestrator.runtime.courier import Courier
@@ -21,6 +24,7 @@ from orchestrator.runtime.recorder import Recorder, RecordTarget
 from orchestrator.runtime.stopping import StopFile, seldom, stoppable
 from orchestrator.runtime.watchdog import STUCK_EXIT, Watchdog, explain
 from orchestrator.tracking import read_history
+from orchestrator.training.evaluation import PairList
 
 
 def test_a_courier_keeps_the_order_and_raises_what_went_wrong() -> None:
@@ -152,7 +156,9 @@ def test_a_journal_gives_a_storage_that_refuses_its_lines_later(tmp_path: Path) 
 
 
 START = {"start": {"verb": "fresh"}, "pairs_hash": "1", "pairs_file": b"pairs", "notes": ["it is slow"]}
-CONTINUE = {**START, "start": {"verb": "continue"}, "notes": []}
+CONTINUES = {"start": {"verb": "continue"}, "notes": []}
+CONTINUE = {**START, **CONTINUES}
+VERDICT = {"state": "LEARNING", "why": "", "causes": []}
 
 
 @pytest.fixture
@@ -182,6 +188,47 @@ def test_a_listener_records_every_row_once(target: RecordTarget) -> None:
     assert [note["text"] for note in status["notes"]] == ["it is slow", "an old note", "a note", "a worker died"]
     history = read_history(target.uri, status["run_id"], ["train/loss"])
     assert [row["train/loss"] for row in history] == [0.7, 0.6, 0.5]
+
+
+@pytest.fixture
+def listed(target: RecordTarget, tiny_corpus: Path) -> tuple[dict[str, Any], PairList]:
+    """The facts of a start with a real list of pairs, and the list."""
+    pairs = PairList.of(Corpus.open(tiny_corpus), "val", 5, 8)
+    return {**START, "pairs_hash": pairs.hash, "pairs_file": pairs.to_bytes(), "scores": None, "notes": []}, pairs
+
+
+def test_the_scores_of_the_best_are_kept_and_older_ones_are_not(
+    target: RecordTarget, listed: tuple[dict[str, Any], PairList]
+) -> None:
+    (start, pairs), journal, path = listed, Journal(target.paths.journal), target.paths.scores
+    best, better = (pairs.scores(step, torch.linspace(0, step / 10, 8)) for step in (5, 7))
+    recorder = Listener(Recorder(target), patience_s=0)
+    for facts, step in (
+        (start, None),
+        ({"verdict": VERDICT, "scores": best}, 5),
+        ({"verdict": VERDICT}, 5),
+        ({"verdict": VERDICT, "scores": better}, 7),
+        ({**start, **CONTINUES, "scores": best}, 5),  # a power cut took the checkpoint of step 7
+        ({**start, **CONTINUES}, None),
+    ):
+        journal.append(facts=facts)
+        recorder.finish()
+        assert path.exists() == (step is not None)
+        if step is not None:
+            assert read_scores(path).step == step
+    assert list(path.parent.iterdir()) == [target.paths.pairs]
+
+
+def test_scores_that_do_not_fit_the_pairs_are_a_note_and_no_end(
+    target: RecordTarget, listed: tuple[dict[str, Any], PairList]
+) -> None:
+    (start, pairs), journal = listed, Journal(target.paths.journal)
+    journal.append(facts=start)
+    journal.append(facts={"verdict": VERDICT, "scores": pairs.scores(0, torch.zeros(8))})
+    journal.append(facts={"verdict": VERDICT, "scores": pairs.scores(5, torch.zeros(7))})
+    Listener(Recorder(target), patience_s=0).finish()
+    assert not target.paths.scores.exists()
+    assert "7 scores" in (read_json(target.paths.status) or {})["notes"][-1]["text"]
 
 
 def test_a_record_that_cannot_be_written_is_tried_again(target: RecordTarget, monkeypatch: pytest.MonkeyPatch) -> None:

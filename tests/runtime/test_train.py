@@ -12,6 +12,7 @@ import torch
 import orchestrator
 from orchestrator.checkpoint import export, is_complete, read_state
 from orchestrator.config import RunConfig, apply_settings
+from orchestrator.data.corpus.scores import read_scores
 from orchestrator.errors import CheckpointError, ConfigError, DataError, RunError, TrackingError
 from orchestrator.runtime import execute
 from orchestrator.runtime.paths import RunPaths, driving, read_json, storage_folder, write_json
@@ -85,6 +86,9 @@ def test_the_validation_pairs_are_kept(finished: tuple[RunConfig, TrainResult], 
     assert (report.pairs, report.metrics["accuracy"]) == (16, result.best)
     record = find_run(result.tracking_uri, config.tracking.experiment, "one")
     assert record is not None and record.tags["pairs_hash"] == report.pairs_hash
+    scores = read_scores(RunPaths.of(config.storage, "one").scores)
+    assert (scores.step, scores.pairs_hash) == (result.best_step, report.pairs_hash)
+    assert ((scores.cosines > 0.5) == scores.labels).mean() == result.best
 
 
 def test_the_same_command_again_repeats_nothing(finished: tuple[RunConfig, TrainResult]) -> None:

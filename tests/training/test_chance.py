@@ -204,4 +204,5 @@ def test_a_net_whose_last_layer_gives_constants_has_collapsed(
 
 
 def evaluated(model: SyncNet, folder: Path, pairs: int) -> dict[str, float]:
-    return evaluate_pairs(model, PairList.of(Corpus.open(folder), "val", model.config.num_frames, pairs), 32)
+    fixed = PairList.of(Corpus.open(folder), "val", model.config.num_frames, pairs)
+    return evaluate_pairs(model, fixed, 32).metrics
