@@ -46,6 +46,9 @@ class OptimConfig(Section):
     """Where the cosine ends, as a share of the peak."""
     grad_clip_norm: float | None = Field(1.0, gt=0)
     """Clip the global gradient norm to this; none means no clipping."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the network that keep their weights, by their names in it, each with all that lies below:
+    `[audio_encoder, "visual_encoder.down_blocks.[0-3]"]`."""
 
 
 class TrainConfig(Section):

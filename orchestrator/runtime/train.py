@@ -28,6 +28,7 @@ from orchestrator.runtime.stopping import StopFile, stoppable
 from orchestrator.runtime.worker import Assignment
 from orchestrator.tracking import RunWriter, close_stale, read_history, resolve_uri
 from orchestrator.training.fitting import check_fits
+from orchestrator.training.freezing import check_freeze
 from orchestrator.training.retention import best_of, checkpoints_in
 
 
@@ -105,6 +106,7 @@ def prepare_job(config: RunConfig, paths: RunPaths) -> Assignment:
     """Everything that can be settled before anything starts: the corpus, the starting state, the run's identity."""
     if config.data.path is None:
         raise ConfigError(["`data.path` is required, but missing"], hint="give the folder that `prepare` wrote")
+    check_freeze(config)
     corpus = Corpus.open(os.path.expanduser(config.data.path), config.data.cache)
     check_fits(corpus, config.model)
     for split in ("train", "val"):

@@ -73,8 +73,12 @@ def plan_batches(global_batch: int, largest_micro: int, world_size: int, unit: i
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Whether what a sample gives depends on the other samples of its micro-batch, which must then have at least 2."""
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
+    """Whether what a sample gives depends on the other samples of its micro-batch, which must then have at least 2.
+
+    Args:
+        model: in training mode. Batch norm that is frozen stays in eval mode, and looks at no other sample.
+    """
+    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
 
 
 def check_batches(plan: BatchPlan, model: nn.Module, config: RunConfig) -> None:

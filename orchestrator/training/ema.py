@@ -1,7 +1,8 @@
 """An exponential average of the weights, which is then what is judged and handed on.
 
-Contract: `average = decay * average + (1 - decay) * weight` after every step, for every parameter; buffers are those of
-the net. Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+Contract: `average = decay * average + (1 - decay) * weight` after every step, for every parameter that trains; frozen
+parameters and buffers are those of the net. Source: Polyak and Juditsky, "Acceleration of stochastic approximation by
+averaging", 1992.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from orchestrator.training.parallel import like
 
 
 class WeightAverage:
-    """The average of a net's parameters, beside them on their device.
+    """The average of what trains of a net, beside it on its device.
 
     Args:
         model: the net, in the form in which it trains.
@@ -24,7 +25,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self._parameters = dict(model.named_parameters())
+        self._parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self._decay = decay
         self.values: dict[str, Tensor] = {name: value.detach().clone() for name, value in self._parameters.items()}
         """The average by parameter name."""
@@ -37,7 +38,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Go on from an average that was saved; entries that are no parameters are passed over."""
+        """Go on from an average that was saved; entries that are not averaged here are passed over."""
         for name, value in self.values.items():
             value.copy_(like(saved[name], self._parameters[name]))
 

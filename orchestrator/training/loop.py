@@ -35,6 +35,7 @@ from orchestrator.training.context import TrainContext
 from orchestrator.training.distributed import share_buffers, share_state
 from orchestrator.training.ema import WeightAverage
 from orchestrator.training.evaluation import PairList, evaluate_pairs
+from orchestrator.training.freezing import freeze
 from orchestrator.training.optimizer import Buffers, apply_gradients, build_optimizer
 from orchestrator.training.parallel import clip_and_check, gathered, gradients_shared, warm_up
 from orchestrator.training.precision import autocast, gradient_scaler
@@ -155,6 +156,7 @@ class _Run:
             check_same_model(state, config.model)
         device, notes = context.device, list[str]()
         model, loss = build_model(config.model, seed=config.train.seed), build_loss(config.loss)
+        freeze(model, config.optim.freeze, notes.append)
         if state is not None:
             load_weights(model, state.weights)
         model.to(device)
@@ -193,7 +195,7 @@ class _Run:
         self.samples = -(-state.samples // self.loss.unit) * self.loss.unit
         self.provenance, self.history = state.provenance, list(state.history)
         if state.optimizer is not None:
-            restore_moments(self.model, self.optimizer, state.optimizer)
+            self.notes += restore_moments(self.model, self.optimizer, state.optimizer)
         if state.scaler:
             self.scaler.load_state_dict(dict(state.scaler))
         if self.average is not None and state.ema is not None:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from orchestrator.config.schema import OptimConfig
+from orchestrator.training.freezing import trained
 
 
 def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters; fused is the same mathematics in one kernel, 8 times faster on a CPU."""
+    """AdamW over all that trains; fused is the same mathematics in one kernel, 8 times faster on a CPU."""
     return torch.optim.AdamW(
-        model.parameters(),
+        trained(model),
         lr=optim.lr,
         betas=optim.betas,
         eps=optim.eps,

@@ -7,7 +7,7 @@ that neither parameter order nor wrapping (DDP) matters.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import torch
@@ -58,14 +58,20 @@ class Snapshots:
 
 def restore_moments(
     model: nn.Module, optimizer: torch.optim.Optimizer, moments: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Put moments back into an optimizer over `model`'s parameters.
+) -> list[str]:
+    """Put moments back into an optimizer over what trains of `model`: all that there are for it.
+
+    Parameters that train and have none, because they were frozen until now, start fresh, each with a step counter of
+    its own; moments of what is frozen are left out.
+
+    Returns:
+        A sentence about each of the two, where there are any.
 
     Raises:
-        CheckpointError: a parameter has no moments, or moments of another shape.
+        CheckpointError: there are moments of no parameter, or of another shape.
     """
     parameters = dict(model.named_parameters())
-    wrong = sorted(set(parameters) ^ set(moments)) + [
+    wrong = sorted(set(moments) - set(parameters)) + [
         name for name in parameters if name in moments and moments[name]["exp_avg"].shape != parameters[name].shape
     ]
     if wrong:
@@ -74,7 +80,10 @@ def restore_moments(
             reason=RefusalReason.MISMATCH,
             hint="start with `start.verb=fork` or `init`, which take a fresh optimizer",
         )
-    for name, parameter in parameters.items():
+    trains = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    for name, parameter in trains.items():
+        if name not in moments:
+            continue
         optimizer.state[parameter] = {
             # the step counter stays a float32 tensor on the parameter's device only for fused kernels: the optimizer
             # moves it there itself, so a CPU copy is the neutral form
@@ -82,6 +91,7 @@ def restore_moments(
             for key, value in moments[name].items()
         }
     optimizer.load_state_dict(optimizer.state_dict())
+    return _partial_moments(trains.keys(), moments.keys())
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -129,6 +139,17 @@ def _live_tensors(
     for name, parameter in model.named_parameters():
         for slot, value in optimizer.state.get(parameter, {}).items():
             yield ("optimizer", name, slot), whole(value.detach())
+
+
+def _partial_moments(trains: Set[str], held: Set[str]) -> list[str]:
+    """What a person should know where the parameters that train are not those that a state has moments for."""
+    notes, fresh, left = [], sorted(trains - held), sorted(held - trains)
+    if fresh:
+        some = f"{len(fresh)} of {len(trains)} parameters that train, the first is `{fresh[0]}`"
+        notes.append(f"the optimizer starts fresh for {some}: the state has no moments for them")
+    if left:
+        notes.append(f"the state's moments of {len(left)} parameters are left out, because these are frozen now")
+    return notes
 
 
 def _is_sharded(model: nn.Module) -> bool:

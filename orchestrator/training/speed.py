@@ -25,6 +25,7 @@ from orchestrator.models import SyncNet
 from orchestrator.models.losses import build_loss
 from orchestrator.training.batching import has_batch_norm, plan_batches
 from orchestrator.training.distributed import is_distributed, sum_over_ranks
+from orchestrator.training.freezing import trained
 from orchestrator.training.host_memory import keep_freed_memory
 from orchestrator.training.rehearsal import rehearse
 
@@ -197,7 +198,7 @@ def _fits(model: SyncNet, config: RunConfig, device: torch.device, size: int) ->
 def _to_come(model: nn.Module, config: RunConfig) -> int:
     """Bytes that training adds to a forward and backward pass: two moments, DDP's buckets, the average of weights."""
     copies = 2 + is_distributed() + (config.train.ema_decay > 0)
-    return copies * sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return copies * sum(parameter.numel() * parameter.element_size() for parameter in trained(model))
 
 
 def _smallest_over_ranks(value: int, device: torch.device) -> int:

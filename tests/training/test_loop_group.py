@@ -19,7 +19,7 @@ from orchestrator.checkpoint import TrainState, read_state
 from orchestrator.config import RunConfig, apply_settings, load_config
 from orchestrator.config.schema import CheckpointConfig
 from orchestrator.data.corpus import Corpus
-from orchestrator.models import SyncNet
+from orchestrator.models import SyncNet, build_model
 from orchestrator.training.context import Request
 from orchestrator.training.loop import train_loop
 from orchestrator.training.parallel import wrap
@@ -28,7 +28,7 @@ from orchestrator.training.saver import Saver, latest_undamaged
 from tests.conftest import TINY_MODEL
 from tests.runtime.sameness import TIMES
 
-pytestmark = pytest.mark.slow  # two processes, eight times, on few cores
+pytestmark = pytest.mark.slow  # two processes, a dozen times, on few cores
 WORLD, STEPS = 2, 9
 RUNS = {  # of each run: the strategy, and the step after which it stops
     "ddp": [("ddp", STEPS)],
@@ -36,7 +36,13 @@ RUNS = {  # of each run: the strategy, and the step after which it stops
     "fsdp": [("fsdp", STEPS)],
     "fsdp-stopped": [("fsdp", 2), ("fsdp", 5), ("fsdp", STEPS)],
     "both": [("fsdp", 2), ("ddp", 5), ("fsdp", STEPS)],
+    "frozen-ddp": [("ddp", STEPS)],
+    "frozen-ddp-stopped": [("ddp", 5), ("ddp", STEPS)],
+    "frozen-fsdp": [("fsdp", STEPS)],
+    "frozen-fsdp-stopped": [("fsdp", 5), ("fsdp", STEPS)],
 }
+FROZEN = ["audio_encoder", "visual_encoder.conv_in", "visual_encoder.down_blocks.0.conv1", "visual_encoder.norm_out"]
+"""A whole tower, what comes first and last in the other one, and, in its first block, a part between others."""
 TOLERANCE = 1e-5
 """Largest difference of a loss between the strategies, and between one worker and several: sums in another order."""
 
@@ -85,10 +91,11 @@ class GroupContext:
 
 @pytest.fixture(scope="module")
 def runs(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with all `RUNS`, and `alone`, by one worker."""
+    """The folder with all `RUNS`, and `alone` and `frozen-alone`, by one worker."""
     folder = tmp_path_factory.mktemp("group")
     mp.spawn(_worker, args=(str(tiny_corpus), str(folder)), nprocs=WORLD)
-    _run(tiny_corpus, folder / "alone", [("ddp", STEPS)])
+    for name in ("alone", "frozen-alone"):
+        _run(tiny_corpus, folder / name, [("ddp", STEPS)])
     return folder
 
 
@@ -104,7 +111,8 @@ def _worker(rank: int, corpus: str, folder: str) -> None:
 def _run(corpus: Path, folder: Path, parts: list[tuple[str, int]]) -> None:
     folder.mkdir(exist_ok=True)
     for strategy, stop in parts:
-        config = apply_settings(_config(corpus), {"scale.strategy": strategy})
+        frozen = FROZEN if folder.name.startswith("frozen") else []
+        config = apply_settings(_config(corpus), {"scale.strategy": strategy, "optim.freeze": frozen})
         train_loop(config, Corpus.open(corpus), GroupContext(folder, config, stop), lambda: None)
 
 
@@ -136,7 +144,7 @@ def rows(folder: Path) -> dict[int, dict[str, float]]:
     return found
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "frozen-ddp", "frozen-fsdp"])
 def test_a_stopped_group_equals_one_that_never_stopped(runs: Path, strategy: str) -> None:
     whole, stopped = final(runs / strategy), final(runs / f"{strategy}-stopped")
     assert (whole.step, whole.samples, whole.history) == (STEPS, 7 * STEPS, stopped.history)
@@ -149,12 +157,23 @@ def test_a_stopped_group_equals_one_that_never_stopped(runs: Path, strategy: str
     assert rows(runs / strategy) == rows(runs / f"{strategy}-stopped")
 
 
-@pytest.mark.parametrize("other", ["fsdp", "both", "alone"])
+@pytest.mark.parametrize("other", ["fsdp", "both", "alone", "frozen-fsdp", "frozen-alone"])
 def test_strategies_and_numbers_of_workers_mean_the_same_run(runs: Path, other: str) -> None:
-    one, two = rows(runs / "ddp"), rows(runs / other)
+    first = "frozen-ddp" if other.startswith("frozen") else "ddp"
+    one, two = rows(runs / first), rows(runs / other)
     assert one.keys() == two.keys() == {0, 4, 6, 8, STEPS}
     for step, figures in one.items():
         assert figures.keys() == two[step].keys()
         for name in ("train/loss", "val/loss"):
             assert figures.get(name, 0) == pytest.approx(two[step].get(name, 0), abs=TOLERANCE)
-    assert final(runs / other).samples == final(runs / "ddp").samples
+    assert final(runs / other).samples == final(runs / first).samples
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_what_is_frozen_keeps_its_weights_on_many_workers(runs: Path, strategy: str) -> None:
+    state, begun = final(runs / f"frozen-{strategy}"), build_model(_config(Path()).model, seed=42).state_dict()
+    assert state.optimizer is not None and state.ema is not None
+    for name, value in state.weights.items():
+        frozen = name.startswith(tuple(FROZEN))
+        assert torch.equal(value, begun[name]) == torch.equal(state.ema[name], value) == frozen, name
+        assert (name in state.optimizer) != frozen, name
