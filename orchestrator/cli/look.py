@@ -105,16 +105,17 @@ def _shown(found: list[RunStatus], name: str | None) -> RenderableType:
 
 def _table(found: list[RunStatus], **options: Any) -> Table:
     from orchestrator.runtime.progress import coloured, look
+    from orchestrator.runtime.status import RunState
 
     table = Table("run", "state", "progress", "best", "MLflow run", box=None, **options)
     for status in found:
-        progress = status.error if not status.total_steps else f"{status.step}/{status.total_steps} {look(status).text}"
+        progress = f"{status.step}/{status.total_steps} {look(status).text}"
         best = "" if status.best is None else f"{status.best[0]:.4f} {'of' if status.is_sweep else 'at step'} "
         best += "" if status.best is None else str(status.best[1])
         table.add_row(
             escape(status.name),
             coloured(status.state),
-            escape(progress) if not status.total_steps else progress,
+            escape(status.error) if status.state is RunState.DAMAGED else progress,
             escape(best),
             status.run_id,
         )

@@ -12,7 +12,7 @@ def cross_problems(config: RunConfig) -> list[str]:
     problems = model_problems(config.model)
     if config.start.verb != "init" and config.start.checkpoint is None:
         problems.append(f"`start.verb` is {config.start.verb}, which needs `start.checkpoint`, but that is not given")
-    if config.optim.warmup_steps > config.train.steps:
+    if 0 < config.train.steps < config.optim.warmup_steps:  # a run without steps has no warm-up
         problems.append(
             f"`optim.warmup_steps` must be <= `train.steps` ({config.train.steps}), but is {config.optim.warmup_steps}"
         )

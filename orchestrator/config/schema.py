@@ -54,8 +54,8 @@ class OptimConfig(Section):
 class TrainConfig(Section):
     """How long and in what portions."""
 
-    steps: int = Field(1000, ge=1)
-    """Optimizer steps in total, those of a resumed run included."""
+    steps: int = Field(1000, ge=0)
+    """Optimizer steps in total, those of a resumed run included; with 0 the start is judged, saved, and that is all."""
     global_batch: int = Field(256, ge=1)
     """Samples per optimizer step over all workers; per-worker batch and accumulation are derived from it."""
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = 32

@@ -21,7 +21,7 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
 from orchestrator.data.stream import SampleStream
 from orchestrator.errors import OrchestratorError
-from orchestrator.models import skeleton
+from orchestrator.models import SyncNet, skeleton
 from orchestrator.planning.advice import Circumstances, advice, disk_problem
 from orchestrator.planning.cost import Cost
 from orchestrator.planning.machine import free_disk, planned_device
@@ -30,6 +30,7 @@ from orchestrator.planning.sizes import disk_use, happenings
 from orchestrator.runtime.paths import RunPaths
 from orchestrator.training.batching import has_batch_norm
 from orchestrator.training.fitting import check_fits
+from orchestrator.training.freezing import count_parameters, count_trained, net_to_train
 from orchestrator.training.retention import checkpoints_in
 
 __all__ = ["Plan", "plan"]
@@ -72,15 +73,17 @@ def plan(
     """
     config, notes = (source, []) if isinstance(source, RunConfig) else load_config_with_notes(source, overrides)
     notes, problems = list(notes), list[str]()
-    facts = _model_facts(config) | _length_facts(config) | _data_facts(config)
+    net = _attempt(lambda: net_to_train(config), problems)
+    fits, net = net is not None and training_problem(config.model) is None, net or skeleton(config.model)
+    facts = _model_facts(config, net) | _length_facts(config) | _data_facts(config)
     done, start = _attempt(lambda: _start(config, name), problems) or (0, "unknown")
-    for facts_of in (_corpus_facts, _start_facts, lambda config: _disk_facts(config, notes, problems)):
+    for facts_of in (_corpus_facts, _start_facts, lambda config: _disk_facts(config, net, notes, problems)):
         facts |= _attempt(lambda: facts_of(config), problems) or {}  # noqa: B023
-    cost = _attempt(lambda: Cost.of(config), problems) if training_problem(config.model) is None else None
+    cost = _attempt(lambda: Cost.of(config), problems) if fits else None
     if cost is not None:
         facts |= cost.batch_facts() | cost.memory_facts(notes)
         if probe:
-            facts |= cost.time_facts(config.train.steps - done, budget_s, notes)
+            facts |= cost.time_facts(max(0, config.train.steps - done), budget_s, notes)
     return Plan(config, start, facts, notes, problems)
 
 
@@ -93,11 +96,12 @@ def _attempt(look: Callable[[], Any], problems: list[str]) -> Any:
         return None
 
 
-def _model_facts(config: RunConfig) -> dict[str, Any]:
+def _model_facts(config: RunConfig, net: SyncNet) -> dict[str, Any]:
     shape = input_shape(config.model)
     return {
         "model": config.model.name,
-        "parameters": _parameters(config),
+        "parameters": count_parameters(net),
+        "parameters that train": count_trained(net),
         "frames": "x".join(map(str, shape.frames)),
         "mel": "x".join(map(str, shape.audio)),
         "loss": config.loss.name,
@@ -147,10 +151,10 @@ def _start_facts(config: RunConfig) -> dict[str, Any]:
     return {"starting file": f"{report.format}, {report.architecture}"}
 
 
-def _disk_facts(config: RunConfig, notes: list[str], problems: list[str]) -> dict[str, Any]:
-    parameters, disk, free = _parameters(config), disk_use(_parameters(config), config), free_disk(config.storage)
-    device, norms = planned_device(config.scale), has_batch_norm(skeleton(config.model))
-    notes += advice(config, Circumstances(parameters, norms, device, disk, free))
+def _disk_facts(config: RunConfig, net: SyncNet, notes: list[str], problems: list[str]) -> dict[str, Any]:
+    parameters, free = count_parameters(net), free_disk(config.storage)
+    disk, device = disk_use(parameters, count_trained(net), config), planned_device(config.scale)
+    notes += advice(config, Circumstances(parameters, has_batch_norm(net), device, disk, free))
     problem = disk_problem(disk, free, config.storage)
     problems += [problem] if problem else []
     return {
@@ -170,7 +174,3 @@ def _start(config: RunConfig, name: str | None) -> tuple[int, str]:
     if config.start.checkpoint is None:
         return 0, "scratch: fresh weights"
     return 0, f"{config.start.verb} from {config.start.checkpoint}"
-
-
-def _parameters(config: RunConfig) -> int:
-    return sum(parameter.numel() for parameter in skeleton(config.model).parameters())

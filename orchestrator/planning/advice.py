@@ -61,9 +61,9 @@ def _batch_notes(config: RunConfig, batch_norm: bool) -> list[str]:
             "this net has batch norm: `train.micro_batch` and the number of workers change what it learns, because "
             "each micro-batch is normalised by itself; keep them when runs are compared"
         )
-    if train.patience and train.patience * config.eval.every > train.steps:
+    if train.steps and train.patience * config.eval.every > train.steps:
         notes.append(f"`train.patience` {train.patience} never stops this run: it has fewer validations than that")
-    if config.optim.warmup_steps * 2 > train.steps:
+    if train.steps and config.optim.warmup_steps * 2 > train.steps:
         notes.append(f"more than half of the run is warm-up: {config.optim.warmup_steps} of {train.steps} steps")
     return notes
 

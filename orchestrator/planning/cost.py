@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from orchestrator.config.schema import RunConfig
-from orchestrator.models import skeleton
 from orchestrator.models.losses import build_loss
 from orchestrator.planning.machine import device_here, free_memory, planned_device
 from orchestrator.planning.memory import Memory, estimate
 from orchestrator.planning.probe import Measured, TooSlow, measure
 from orchestrator.training.batching import BatchPlan, check_batches, plan_batches
+from orchestrator.training.freezing import net_to_train
 from orchestrator.training.speed import CPU_MICRO_BATCH, largest_that_fits
 
 _MARGIN = 0.9
@@ -34,12 +34,12 @@ class Cost:
         """Share the batch, and trace the net for its memory.
 
         Raises:
-            ConfigError: the batch cannot be shared so.
+            ConfigError: the batch cannot be shared so, or `optim.freeze` does not fit the net.
         """
         workers, device_type = max(1, config.scale.num_workers), planned_device(config.scale)
         memory = estimate(config, 1, workers, device_type)
         batches = shared_batch(config, workers, memory)
-        check_batches(batches, skeleton(config.model), config)
+        check_batches(batches, net_to_train(config), config)
         return cls(config, batches, memory.with_micro_batch(batches.micro_batch))
 
     def batch_facts(self) -> dict[str, Any]:

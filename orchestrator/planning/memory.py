@@ -1,8 +1,9 @@
 """How much memory a worker needs, without any of it: the net is traced with tensors that have shapes and no values.
 
-What is counted: weights, gradients, moments and the average; what the forward pass keeps for the backward pass, by
-following every tensor that autograd saves, under the autocast of the device that is planned for (there need not be one
-here); the copies that a checkpoint is written from. Not counted: what kernels borrow for a moment, and fragments.
+What is counted: weights; gradients, moments and the average of those that train; what the forward pass keeps for the
+backward pass, by following every tensor that autograd saves, under the autocast of the device that is planned for
+(there need not be one here); the copies that a checkpoint is written from. Not counted: what kernels borrow for a
+moment, and fragments.
 """
 
 # B samples
@@ -22,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from orchestrator.config.schema import RunConfig
 from orchestrator.models import FAMILIES, SyncNet
 from orchestrator.planning.sizes import checkpoint_bytes
+from orchestrator.training.freezing import count_parameters, count_trained, freeze
 
 _FLOAT = 4
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -78,23 +80,23 @@ def estimate(config: RunConfig, micro_batch: int, workers: int, device_type: str
     """
     with FakeTensorMode(), torch.device(device_type):
         model = FAMILIES[config.model.name](config.model)
+        freeze(model, config.optim.freeze)
         fixed, per_sample = _straight_line(model, config, device_type)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        largest = max((sum(p.numel() for p in block.parameters()) for block in model.blocks()), default=0)
+    parameters, trained = count_parameters(model), count_trained(model)
     sharded = config.scale.strategy == "fsdp" and workers > 1
-    share = -(-_FLOAT * parameters // workers) if sharded else _FLOAT * parameters
+    share, own = (-(-_FLOAT * count // workers) if sharded else _FLOAT * count for count in (parameters, trained))
     # a net in shards puts one block at a time together, with its gradients
-    whole_block = 2 * _FLOAT * largest if sharded else 0
+    largest = max((count_parameters(block) + count_trained(block) for block in model.blocks()), default=0)
     return Memory(
-        weights=share + whole_block,
-        gradients=share,
-        moments=2 * share,
-        average=share if config.train.ema_decay else 0,
+        weights=share + (_FLOAT * largest if sharded else 0),
+        gradients=own,
+        moments=2 * own,
+        average=own if config.train.ema_decay else 0,
         casts=fixed,
         per_sample=per_sample,
         micro_batch=micro_batch,
         # one copy may still be on its way to the storage when the next is taken
-        host=checkpoint_bytes(parameters, config) * (2 if config.checkpoint.asynchronous else 1),
+        host=checkpoint_bytes(parameters, trained, config) * (2 if config.checkpoint.asynchronous else 1),
     )
 
 

@@ -19,6 +19,7 @@ from orchestrator.models import build_model, skeleton
 from orchestrator.models.losses import build_loss
 from orchestrator.planning.sizes import happenings
 from orchestrator.training.batching import BatchPlan, has_batch_norm
+from orchestrator.training.freezing import freeze, net_to_train
 from orchestrator.training.optimizer import apply_gradients, build_optimizer
 from orchestrator.training.parallel import clip_and_check
 from orchestrator.training.precision import autocast, gradient_scaler
@@ -59,8 +60,10 @@ class Measured:
         return batches.per_worker * self.pass_s / self.micro_batch + self.update_s
 
     def run_s(self, config: RunConfig, batches: BatchPlan, steps: int) -> float:
-        """Seconds of so many steps with their validations, on all workers at once."""
-        pairs = -(-config.eval.pairs // batches.world_size) * happenings(steps, config.eval.every)
+        """Seconds of so many steps to go with their validations, on all workers at once."""
+        # what a run starts from is validated too, but not when it continues
+        validations = happenings(steps, config.eval.every) + (steps == config.train.steps)
+        pairs = -(-config.eval.pairs // batches.world_size) * validations
         return steps * self.step_s(batches) + pairs * self.forward_s / self.micro_batch
 
 
@@ -112,7 +115,7 @@ def _first_size(config: RunConfig, device: torch.device, budget_s: float, clock:
     """
     per_sample = 3 * forward_flops(config) / _conv_rate(config.train.precision, device, clock)
     unit = build_loss(config.loss).unit
-    least = max(unit, 2 if has_batch_norm(skeleton(config.model)) else 1)
+    least = max(unit, 2 if has_batch_norm(net_to_train(config)) else 1)
     for size in (max(2, least), least):
         if size * per_sample <= _FIRST_SHARE * budget_s:
             return size
@@ -166,6 +169,7 @@ class _Trainee:
         plain = config.model_copy(update={"speed": config.speed.model_copy(update={"compile": False})})
         self.device, self.precision, self._clip = device, config.train.precision, config.optim.grad_clip_norm
         self.model, self.loss = build_model(config.model, seed=config.train.seed).to(device), build_loss(config.loss)
+        freeze(self.model, config.optim.freeze)
         optimise_model(self.model, plain, device, lambda _: None)
         self.optimizer = build_optimizer(self.model, config.optim)
         self.scaler = gradient_scaler(config.train.precision, device)

@@ -31,19 +31,20 @@ class DiskUse:
         return self.one * (self.kept + 1)
 
 
-def copies_of_weights(config: RunConfig) -> int:
-    """How many float32 values a run keeps per weight: itself, two moments, and the average where there is one."""
-    return 3 + (config.train.ema_decay > 0)
+def checkpoint_bytes(parameters: int, trained: int, config: RunConfig) -> int:
+    """Bytes of one checkpoint on disk; the documents beside the tensors are not counted.
+
+    Args:
+        parameters: of the net; where there is an average, it is kept of all of them.
+        trained: those that are not frozen, which have two moments.
+        config: the configuration.
+    """
+    return _FLOAT * ((1 + (config.train.ema_decay > 0)) * parameters + 2 * trained)
 
 
-def checkpoint_bytes(parameters: int, config: RunConfig) -> int:
-    """Bytes of one checkpoint on disk; the documents beside the tensors are not counted."""
-    return _FLOAT * parameters * copies_of_weights(config)
-
-
-def disk_use(parameters: int, config: RunConfig) -> DiskUse:
-    """What the checkpoints of a run take, at most."""
-    return DiskUse(checkpoint_bytes(parameters, config), kept_checkpoints(config.train.steps, config))
+def disk_use(parameters: int, trained: int, config: RunConfig) -> DiskUse:
+    """What the checkpoints of a run take, at most; arguments as of `checkpoint_bytes`."""
+    return DiskUse(checkpoint_bytes(parameters, trained, config), kept_checkpoints(config.train.steps, config))
 
 
 def kept_checkpoints(steps: int, config: RunConfig) -> int:

@@ -56,6 +56,8 @@ def train_loop(
 ) -> StartDecision:
     """Train until `config.train.steps` optimizer steps have been taken in total, or the run is asked or decides to end.
 
+    With 0 steps it is only judged what the run starts from, and that is saved.
+
     Args:
         config: the checked configuration.
         corpus: the prepared corpus.

@@ -72,6 +72,8 @@ def test_all_problems_come_at_once() -> None:
     [
         ({"start": {"verb": "resume"}}, "`start.verb` is resume, which needs `start.checkpoint`"),
         ({"optim": {"warmup_steps": 20}, "train": {"steps": 10}}, "`optim.warmup_steps` must be <= `train.steps` (10)"),
+        ({"train": {"steps": -1}}, "`train.steps` must be >= 0, but is -1"),
+        ({"optim": {"freeze": "audio_encoder"}}, "`optim.freeze`: input should be a valid tuple, but it is 'audio_"),
         ({"eval": {"pairs": 3}}, "`eval.pairs` must be even"),
         (
             {"scale": {"num_workers": 9}, "train": {"global_batch": 8}},
@@ -164,9 +166,16 @@ def test_a_loss_of_groups_fits_whole_groups_and_any_number_of_workers() -> None:
     assert (config.loss.group, config.train.global_batch, config.train.micro_batch) == (8, 24, "auto")
 
 
+def test_a_run_of_no_steps_has_no_warm_up() -> None:
+    config = load_config({"model": TINY_MODEL, "optim": {"warmup_steps": 20}}, ["train.steps=0"])
+    assert (config.train.steps, config.optim.warmup_steps) == (0, 20)
+
+
 def test_overrides_replace_and_are_checked() -> None:
     config = load_config({"model": TINY_MODEL}, ["optim.lr=3e-4", "optim.betas=[0.8,0.9]", "data.max_shift=null"])
     assert (config.optim.lr, config.optim.betas, config.data.max_shift) == (3e-4, (0.8, 0.9), None)
+    frozen = load_config({"model": TINY_MODEL}, ["optim.freeze=[audio_encoder,visual_encoder.conv_in]"])
+    assert frozen.optim.freeze == ("audio_encoder", "visual_encoder.conv_in")
     assert problems_of({}, ("optim.lr",)) == ["override `optim.lr` must look like a.b=c"]
 
 

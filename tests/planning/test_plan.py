@@ -11,7 +11,7 @@ import torch
 
 from orchestrator.config import RunConfig, load_config
 from orchestrator.config.load import apply_settings
-from orchestrator.models import build_model
+from orchestrator.models import build_model, skeleton
 from orchestrator.planning import plan
 from orchestrator.planning.advice import Circumstances, advice, disk_problem
 from orchestrator.planning.memory import estimate
@@ -49,6 +49,34 @@ def test_hours_and_validations(tiny_config: RunConfig) -> None:
     assert facts["hours of video seen"] == pytest.approx(2.0) and facts["validations"] == "6 of 16 pairs"
 
 
+def test_a_run_of_no_steps_takes_one_validation(tiny_config: RunConfig) -> None:
+    config = apply_settings(tiny_config, {"train.steps": 0, "train.patience": 3, "train.global_batch": 256})
+    looked = plan(config)
+    facts = looked.facts
+    assert (looked.problems, looked.notes, facts["steps to go"], facts["samples"]) == ([], [], 0, 0)
+    assert facts["validations"] == "1 of 16 pairs" and facts["checkpoints kept"] == 1
+    # 16 pairs at 0.1 s each
+    assert Measured("x", 2, pass_s=1.0, update_s=0.5, forward_s=0.2).run_s(config, plan_batches(256, 2, 1), 0) == 1.6
+
+
+def test_a_plan_says_what_trains(tiny_config: RunConfig) -> None:
+    plain, frozen = (
+        plan(apply_settings(tiny_config, {"optim.freeze": entries, "train.ema_decay": 0.9}))
+        for entries in ([], ["visual_encoder"])
+    )
+    assert plain.facts["parameters that train"] == plain.facts["parameters"] == frozen.facts["parameters"]
+    audio = sum(value.numel() for value in build_model(tiny_config.model).audio_encoder.parameters())  # type: ignore[union-attr]
+    assert frozen.facts["parameters that train"] == audio and frozen.problems == []
+    assert frozen.facts["checkpoint size (MB)"] < plain.facts["checkpoint size (MB)"]
+
+
+def test_a_freeze_that_fits_nothing_is_one_problem_among_others(tiny_config: RunConfig, tmp_path: Path) -> None:
+    wrong = {"data.path": str(tmp_path / "none"), "optim.freeze": ["visual_encodr", "audio_encoder.conv_inn"]}
+    looked = plan(apply_settings(tiny_config, wrong))
+    assert len(looked.problems) == 2 and "did you mean `visual_encoder`?" in looked.problems[0]
+    assert "did you mean `audio_encoder.conv_in`?" in looked.problems[0] and "parameters" in looked.facts
+
+
 @pytest.mark.parametrize(
     ("settings", "kept"),
     [
@@ -59,12 +87,14 @@ def test_hours_and_validations(tiny_config: RunConfig) -> None:
     ],
 )
 def test_checkpoints_kept(tiny_config: RunConfig, settings: dict[str, Any], kept: int) -> None:
-    assert disk_use(1000, apply_settings(tiny_config, settings)).kept == kept
+    assert disk_use(1000, 1000, apply_settings(tiny_config, settings)).kept == kept
 
 
 def test_checkpoint_size_is_that_of_the_tensors(tiny_config: RunConfig) -> None:
-    assert checkpoint_bytes(1000, tiny_config) == 12_000
-    assert checkpoint_bytes(1000, apply_settings(tiny_config, {"train.ema_decay": 0.99})) == 16_000
+    assert checkpoint_bytes(1000, 1000, tiny_config) == 12_000
+    averaged = apply_settings(tiny_config, {"train.ema_decay": 0.99})
+    assert checkpoint_bytes(1000, 1000, averaged) == 16_000
+    assert checkpoint_bytes(1000, 100, averaged) == 8_800
 
 
 def test_activations_are_counted_as_autograd_keeps_them(tiny_config: RunConfig) -> None:
@@ -97,6 +127,24 @@ def test_memory_follows_the_settings(attn: RunConfig) -> None:
     assert exact.per_sample > plain.per_sample and exact.casts < 1e6
 
 
+def test_what_is_frozen_needs_weights_only(attn: RunConfig) -> None:
+    attn = apply_settings(attn, {"train.ema_decay": 0.99, "train.precision": "fp32"})
+    fsdp = {"scale.strategy": "fsdp", "scale.num_workers": 8}
+    for workers, settings in ((1, {}), (8, fsdp)):
+        plain = estimate(apply_settings(attn, settings), 64, workers, "cuda")
+        frozen = estimate(apply_settings(attn, {**settings, "optim.freeze": ["visual_encoder"]}), 64, workers, "cuda")
+        share = frozen.gradients / plain.gradients
+        assert 0.2 < share < 0.8 and frozen.average == frozen.gradients
+        assert frozen.moments == pytest.approx(share * plain.moments, rel=1e-6)
+        # its activations are not kept, only the picture and the embedding; the audio encoder reads a small one
+        assert frozen.per_sample < 0.2 * plain.per_sample and frozen.host < plain.host
+    assert frozen.weights <= plain.weights and estimate(attn, 64, 1, "cuda").weights == attn_bytes(attn)
+
+
+def attn_bytes(config: RunConfig) -> int:
+    return 4 * sum(parameter.numel() for parameter in skeleton(config.model).parameters())
+
+
 def test_operations_are_those_of_the_published_net(attn: RunConfig) -> None:
     assert forward_flops(attn) == pytest.approx(40.9e9, rel=0.01)
 
@@ -105,8 +153,10 @@ def test_time_of_a_run_from_what_was_measured(tiny_config: RunConfig) -> None:
     measured = Measured("x", micro_batch=2, pass_s=1.0, update_s=0.5, forward_s=0.2)
     assert measured.step_s(plan_batches(8, 2, 1)) == 4.5
     assert measured.step_s(plan_batches(8, 2, 2)) == 2.5
-    # 12 steps with two validations of 16 pairs at 0.1 s each
-    assert measured.run_s(tiny_config, plan_batches(8, 2, 1), 12) == pytest.approx(12 * 4.5 + 2 * 16 * 0.1)
+    # 12 steps with validations of 16 pairs at 0.1 s each, before them and at steps 6 and 12
+    assert measured.run_s(tiny_config, plan_batches(8, 2, 1), 12) == pytest.approx(12 * 4.5 + 3 * 16 * 0.1)
+    # and continued after step 3
+    assert measured.run_s(tiny_config, plan_batches(8, 2, 1), 9) == pytest.approx(9 * 4.5 + 2 * 16 * 0.1)
 
 
 def test_a_probe_that_would_take_too_long_is_not_begun(tiny_config: RunConfig) -> None:

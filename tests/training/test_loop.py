@@ -214,6 +214,30 @@ def test_step_zero_is_measured_and_saved(tiny_config: RunConfig, tmp_path: Path)
     assert log.rows[0]["best/value"] == log.rows[0]["val/accuracy"]
 
 
+@pytest.mark.parametrize("verb", ["scratch", "init", "resume"])
+def test_a_run_of_no_steps_judges_and_saves_what_it_starts_from(
+    tiny_config: RunConfig, tmp_path: Path, verb: str
+) -> None:
+    longer = apply_settings(tiny_config, {"train.ema_decay": 0.5})
+    run(longer, tmp_path / "source")
+    source = None if verb == "scratch" else final(tmp_path / "source")
+    start = {} if source is None else {"start.checkpoint": "source", "start.verb": verb}
+    config = apply_settings(tiny_config, {"train.steps": 0, "train.patience": 1, **start})
+    log, step = run(config, tmp_path / "none", given=source), 12 if verb == "resume" else 0
+    assert [row["step"] for row in log.rows] == [step] and "val/accuracy" in log.rows[0]
+    assert not any("ended" in facts for facts in log.facts)
+    (checkpoint,), state = checkpoints_in(tmp_path / "none"), final(tmp_path / "none")
+    assert (state.step, state.best is not None, state.optimizer is None) == (step, True, verb != "resume")
+    if verb == "init":  # what the source is judged by is what is judged and saved here
+        assert source is not None and source.ema is not None
+        assert all(torch.equal(value, source.ema[name]) for name, value in state.weights.items())
+        report = evaluate(tmp_path / "source" / "step-000000012", tiny_config.data.path or "", pairs=16, batch=8)
+        assert log.rows[0]["val/loss"] == report.metrics["loss"]
+    again = run(config, tmp_path / "none", given=source)
+    assert again.facts[0]["start"]["verb"] == "continue" and again.exact() == log.exact()
+    assert checkpoints_in(tmp_path / "none") == [checkpoint]
+
+
 def test_only_the_best_and_the_last_are_kept(tiny_config: RunConfig, tmp_path: Path) -> None:
     log = run(tiny_config, tmp_path)
     kept = [path.name for path in checkpoints_in(tmp_path)]

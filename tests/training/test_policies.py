@@ -103,6 +103,7 @@ def test_warm_up_then_cosine() -> None:
     assert rates[4] == 1.0 and math.isclose(rates[20], 0.1)
     assert all(later <= earlier for earlier, later in pairwise(rates[3:]))
     assert learning_rate(7, 20, OptimConfig(lr=0.3)) == 0.3
+    assert learning_rate(0, 0, OptimConfig(lr=0.3, schedule="cosine")) == 0.3
 
 
 @given(st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=2, max_size=60))
