@@ -90,6 +90,8 @@ class Recorder:
         ended before its last step."""
         if "start" in facts:
             self._started(facts)
+        if "scores" in facts:
+            self._keep_scores(facts["scores"])
         if "verdict" in facts:
             self._write(verdict=facts["verdict"])
             self.writer.set_tags({"learning.state": facts["verdict"]["state"]})
@@ -98,8 +100,6 @@ class Recorder:
             if facts["ended"]["state"] == "stopped early":  # the other end is none: the run goes on one day
                 self.writer.set_tags({"ended": facts["ended"]["why"]})
         for note in facts.get("notes", ()):
-        if "scores" in facts:
-            self._keep_scores(facts["scores"])
             self._note(note)
 
     def running(self, **facts: Any) -> None:

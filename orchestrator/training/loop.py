@@ -136,13 +136,13 @@ class _Run:
     step: int = 0
     samples: int = 0
     best: Best | None = None
+    scores: dict[str, Any] | None = None
+    """Of every pair at the best validation; none where a checkpoint of an older version does not tell."""
     history: list[dict[str, float]] = field(default_factory=list)
     """One row per validation; the detector and early stopping are functions of it."""
     ended: str | None = None
     """Why the run should end before its last step, as of the latest validation; none while it should go on."""
     window: Window = field(default_factory=Window)
-    scores: dict[str, Any] | None = None
-    """Of every pair at the best validation; none where a checkpoint of an older version does not tell."""
     skipped: int = 0
     """Steps skipped so far, as of the last settled one."""
     bad_in_a_row: int = 0
@@ -206,6 +206,7 @@ class _Run:
         self.window = Window(progress.get("window", ()))
         self.skipped, self.bad_in_a_row = progress.get("skipped", 0), progress.get("bad_in_a_row", 0)
         self.last_figures = dict(progress.get("metrics", {}))
+        self.scores = policies.scores_of(progress, self.best, self.pairs.hash)
         self._look_for_an_end()
 
     def facts(self, decision: StartDecision) -> dict[str, object]:
@@ -214,6 +215,7 @@ class _Run:
         The scores are told again, and their absence too: those that were told last may be of steps that were lost.
         """
         facts: dict[str, object] = {"start": decision.to_dict(), "pairs_hash": self.pairs.hash, "notes": self.notes}
+        facts["scores"] = self.scores
         if self.context.rank == 0:
             facts["pairs_file"] = self.pairs.to_bytes()
         if self.history:
@@ -222,13 +224,11 @@ class _Run:
 
     def loader(self, corpus: Corpus) -> TrainLoader:
         """Batches from this run's position in the stream."""
-        self.scores = policies.scores_of(progress, self.best, self.pairs.hash)
         data, num_frames, seed = self.config.data, self.config.model.num_frames, self.config.train.seed
         table, twins = corpus.split("train").table, self.loss.unit > 1
         return TrainLoader(
             corpus,
             "train",
-        facts["scores"] = self.scores
             SampleStream(table, num_frames, data, seed=seed, twins=twins),
             self.batches.global_batch,
             self.batches.largest_micro,
@@ -374,6 +374,7 @@ class _Run:
                     "skipped": self.skipped,
                     "bad_in_a_row": self.bad_in_a_row,
                     "micro_batch": self.batches.largest_micro,
+                    "scores": self.scores,
                     # `evaluate` says when a corpus is prepared otherwise than this one
                     "preparation": self.pairs.clips.corpus.preparation,
                 },
@@ -387,7 +388,6 @@ def _micro_batch(model: SyncNet, config: RunConfig, context: TrainContext, state
     """The setting; for `auto` what the run has used so far, or else what fits."""
     if config.train.micro_batch != "auto":
         return config.train.micro_batch
-                    "scores": self.scores,
     known = state.progress.get("micro_batch") if state is not None else None
     return known or find_micro_batch(model, config, context.device, context.world_size)
 
