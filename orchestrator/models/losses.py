@@ -24,6 +24,8 @@ CHANCE_LOSS = math.log(2)
 """Where the cosine loss stays for a net that knows nothing."""
 
 _EDGE = 1e-6
+LARGEST_LOSS = -math.log(_EDGE)
+"""What the cosine loss of a pair is at most."""
 
 
 class PairLoss(Protocol):
@@ -179,14 +181,19 @@ def cosine_bce(vision: Tensor, audio: Tensor, labels: Tensor) -> Tensor:
 
 
 def bce_of_cosines(cosines: Tensor, labels: Tensor) -> Tensor:
-    """The same loss from the cosines, (N,) float32, themselves.
+    """The same loss from the cosines, (N,) float32, themselves."""
+    return bce_of_pairs(cosines, labels).mean()
+
+
+def bce_of_pairs(cosines: Tensor, labels: Tensor) -> Tensor:
+    """(N,) the loss of each pair.
 
     The cosine is kept within [1e-6, 1 - 1e-6]: rounding carries the cosine of equal vectors past 1, on which the
     cross-entropy would be undefined. torch's own refuses a NaN, on a GPU with an assertion that ends the process;
     this one hands it on.
     """
     cosine, positive = cosines.clamp(_EDGE, 1 - _EDGE), labels.float()
-    return -(positive * cosine.log() + (1 - positive) * torch.log1p(-cosine)).mean()
+    return -(positive * cosine.log() + (1 - positive) * torch.log1p(-cosine))
 
 
 @torch.no_grad()
