@@ -134,14 +134,11 @@ def _normalize(file: Path, folder: Path, config: RunConfig, console: Console) ->
 
 
 def _evaluate(file: Path, training: TrainResult, swept: SweepResult, corpus: Path, base: dict[str, Any]) -> DemoResult:
-    best = swept.best.checkpoint
-    assert best is not None, "a ranked row has a checkpoint"
-    state = next(row.checkpoint for row in swept.ranking if row.trial == "baseline")
-    assert state is not None, "the baseline has a checkpoint"
+    assert swept.baseline is not None, "the sweep starts from a file"
     return DemoResult(
-        baseline=evaluate(state, corpus),
+        baseline=evaluate(swept.baseline.checkpoint, corpus),
         trained=evaluate(training.best_checkpoint, corpus),
-        best_trial=evaluate(best, corpus),
+        best_trial=evaluate(swept.best.checkpoint, corpus),
         training=training,
         sweep=swept,
         weights_only=file,
@@ -170,7 +167,7 @@ def _closing_table(result: DemoResult, folder: Path, console: Console, seconds: 
         "corpus": folder / "corpus",
         "weights-only file": result.weights_only,
         "trained checkpoint": result.training.best_checkpoint,
-        "sweep": result.sweep.folder,
+        "sweep's report": result.sweep.report,
         "open MLflow with": open_hint(result.training.tracking_uri),
     }
     for name, place in places.items():

@@ -110,6 +110,20 @@ class RunStopped(OrchestratorError):
         self.step = step
 
 
+class SweepStopped(RunStopped):
+    """A sweep that was asked to stop: its trials have saved what they had.
+
+    Args:
+        ended: trials that have ended.
+        total: trials in all.
+    """
+
+    def __init__(self, ended: int, total: int) -> None:
+        super().__init__(ended)
+        self.message = f"stopped, {ended} of {total} trials have ended; give the same command again to continue"
+        self.args = (self.message,)
+
+
 class TrackingError(OrchestratorError):
     """A tracking server or store that cannot be used."""
 

@@ -11,13 +11,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
 from orchestrator import __version__
-from orchestrator.cli import checkpoints, data, look
+from orchestrator.cli import checkpoints, data, look, sweep
 from orchestrator.cli.console import (
     AsJson,
     Checkpoint,
@@ -30,6 +29,7 @@ from orchestrator.cli.console import (
     print_card,
     print_json,
     print_notes,
+    print_result,
 )
 from orchestrator.errors import OrchestratorError, RunStopped
 from orchestrator.training.host_memory import ask_for_huge_pages
@@ -127,16 +127,10 @@ def train(config: ConfigFile, name: Name, overrides: Overrides = None) -> None:
     checked, notes = load_config_with_notes(config, overrides or [])
     print_notes(notes)
     result = run(checked, name, console=out)
-    _print_result(result)
+    print_result(result)
 
 
-@app.command()
-def sweep(config: ConfigFile, name: Name, overrides: Overrides = None) -> None:
-    """Start or continue a sweep from one normalized state, ranked together with the untouched file."""
-    from orchestrator.config import load_config
-    from orchestrator.runtime.sweep import sweep as run
-
-    _print_ranking(run(load_config(config, overrides or []), name, console=out))
+app.add_typer(sweep.app, name="sweep")
 
 
 app.command()(look.status)
@@ -175,38 +169,3 @@ def evaluate(
 
 app.command()(checkpoints.export)
 app.command()(look.doctor)
-
-
-def _print_result(result: Any) -> None:
-    from orchestrator.tracking import open_hint
-
-    facts = {
-        "steps": result.step,
-        **({"ended early": result.ended} if result.ended else {}),
-        "baseline (step 0)": "none" if result.baseline is None else f"{result.baseline:.4f}",
-        "best": f"{result.best:.4f} at step {result.best_step}",
-        "best checkpoint": result.best_checkpoint,
-    }
-    if result.verdict:
-        facts["verdict"] = f"{result.verdict['state']}: {result.verdict['why']}"
-        facts |= {f"likely cause {number}": cause for number, cause in enumerate(result.verdict["causes"], 1)}
-    facts |= {"MLflow run": result.run_id, "open MLflow": open_hint(result.tracking_uri)}
-    print_card(result.name, facts)
-
-
-def _print_ranking(result: Any) -> None:
-    from orchestrator.tracking import open_hint
-
-    table = Table("rank", "trial", result.metric, "step", "state", "settings", title=result.name, box=None)
-    for rank, row in enumerate(result.ranking, 1):
-        settings = ", ".join(f"{key}={_short(value)}" for key, value in row.settings.items())
-        value = "none" if row.value is None else f"{row.value:.4f}"
-        table.add_row(str(rank), row.trial, value, str(row.step), row.state, settings)
-    out.print(table)
-    if result.baseline is not None and result.best.trial == result.baseline.trial:
-        out.print("no trial beats the pretrained file")
-    out.print(f"open MLflow: {open_hint(result.tracking_uri)}", soft_wrap=True)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -76,3 +76,21 @@ def print_card(title: str, facts: Mapping[str, Any]) -> None:
     for key, value in facts.items():
         table.add_row(key, json.dumps(value) if isinstance(value, (list, dict)) else str(value))
     out.print(table)
+
+
+def print_result(result: Any) -> None:
+    """What a finished run has to show."""
+    from orchestrator.tracking import open_hint
+
+    facts = {
+        "steps": result.step,
+        **({"ended early": result.ended} if result.ended else {}),
+        "baseline (step 0)": "none" if result.baseline is None else f"{result.baseline:.4f}",
+        "best": f"{result.best:.4f} at step {result.best_step}",
+        "best checkpoint": result.best_checkpoint,
+    }
+    if result.verdict:
+        facts["verdict"] = f"{result.verdict['state']}: {result.verdict['why']}"
+        facts |= {f"likely cause {number}": cause for number, cause in enumerate(result.verdict["causes"], 1)}
+    facts |= {"MLflow run": result.run_id, "open MLflow": open_hint(result.tracking_uri)}
+    print_card(result.name, facts)

@@ -61,6 +61,26 @@ def setting_names(schema: type[BaseModel] = RunConfig, prefix: str = "") -> Iter
             yield f"{prefix}{key}"
 
 
+def section_names(schema: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Every dotted section of the schema, the whole not among them."""
+    for key, field in schema.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield f"{prefix}{key}"
+            yield from section_names(inner, f"{prefix}{key}.")
+
+
+def is_whole_number(dotted: str) -> bool:
+    """Whether a setting is a whole number, or none."""
+    *sections, key = dotted.split(".")
+    schema: Any = RunConfig
+    for section in sections:
+        schema = schema.model_fields[section].annotation if section in getattr(schema, "model_fields", {}) else None
+    field = getattr(schema, "model_fields", {}).get(key)
+    members = () if field is None else get_args(field.annotation) or (field.annotation,)
+    return int in members and float not in members
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`; did you mean ...?`, or nothing when no known word is near."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)

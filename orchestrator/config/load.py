@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from orchestrator.config.checks import cross_problems
-from orchestrator.config.findings import describe_validation, did_you_mean, setting_names
+from orchestrator.config.findings import describe_validation
 from orchestrator.config.latentsync import convert_latentsync, is_latentsync
 from orchestrator.config.model import AnyModelConfig, ModelConfig, StableSyncNetConfig
 from orchestrator.config.schema import RunConfig
@@ -65,7 +65,11 @@ def validate(raw: Mapping[str, Any], name: str = "the configuration") -> RunConf
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(describe_validation(error, RunConfig), source=name) from None
-    problems = cross_problems(config) + _space_problems(config)
+    problems = cross_problems(config)
+    if config.sweep is not None:
+        from orchestrator.config.space_checks import space_problems  # which checks points, as configurations
+
+        problems += space_problems(config)
     if problems:
         raise ConfigError(problems, source=name)
     return config
@@ -129,22 +133,3 @@ def _override(raw: dict[str, Any], overrides: Sequence[str], name: str) -> dict[
 def _without_interpolation(raw: dict[str, Any]) -> Any:
     # already resolved: a value that merely looks like an interpolation must not be resolved a second time
     return OmegaConf.create(raw, flags={"allow_objects": True})
-
-
-def _space_problems(config: RunConfig) -> list[str]:
-    """Every swept setting must exist, and each end and choice of its range must be a value it may have."""
-    if config.sweep is None:
-        return []
-    known, problems = list(setting_names()), []
-    base = config.model_copy(update={"sweep": None})
-    for dotted, dimension in config.sweep.space.items():
-        if dotted not in known:
-            problems.append(f"`sweep.space` names `{dotted}`, which is not a setting{did_you_mean(dotted, known)}")
-            continue
-        values = dimension.loguniform or dimension.uniform or dimension.choice or dimension.grid or ()
-        for value in values:
-            try:
-                apply_settings(base, {dotted: value})
-            except ConfigError as error:
-                problems.append(f"`sweep.space.{dotted}` has the value {value!r}: {'; '.join(error.problems)}")
-    return problems

@@ -5,14 +5,15 @@ There are no hosts and no addresses here except where a person puts them (`stora
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from orchestrator.config.data import DataConfig
 from orchestrator.config.loss import LossConfig
 from orchestrator.config.model import ModelConfig
 from orchestrator.config.section import Section
+from orchestrator.config.sweep import SweepConfig
 
 Verb = Literal["init", "resume", "fork"]
 
@@ -153,48 +154,6 @@ class TrackingConfig(Section):
     """Tracking server or store; none means MLFLOW_TRACKING_URI, and without that a SQLite file under `storage`."""
     experiment: str = Field("syncnet", min_length=1)
     """The MLflow experiment."""
-
-
-class Dimension(Section):
-    """One swept setting: exactly one way to draw its values."""
-
-    loguniform: tuple[float, float] | None = None
-    """From low to high, evenly in the logarithm."""
-    uniform: tuple[float, float] | None = None
-    """From low to high, evenly."""
-    choice: tuple[Any, ...] | None = Field(None, min_length=1)
-    """One of these at random."""
-    grid: tuple[Any, ...] | None = Field(None, min_length=1)
-    """Each of these in turn; grids multiply."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Dimension:
-        given = [key for key in type(self).model_fields if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError(f"must have exactly one of loguniform, uniform, choice, grid, but has {given or 'none'}")
-        low_high = self.loguniform or self.uniform
-        if low_high and not low_high[0] < low_high[1]:
-            raise ValueError(f"must go from low to high, but is {list(low_high)}")
-        if self.loguniform and self.loguniform[0] <= 0:
-            raise ValueError(f"a loguniform range must be > 0, but starts at {self.loguniform[0]}")
-        return self
-
-
-class SweepConfig(Section):
-    """A sweep: which settings vary, how trials are drawn and stopped."""
-
-    space: dict[str, Dimension] = Field(min_length=1)
-    """Dotted setting -> how to draw it, e.g. `optim.lr: {loguniform: [1e-5, 1e-3]}`."""
-    trials: int = Field(8, ge=1)
-    """Draws from the space; with grids, draws per grid point."""
-    scheduler: Literal["none", "asha"] = "none"
-    """asha stops trials early that lag behind at the same step."""
-    grace_steps: int = Field(1, ge=1)
-    """Steps that asha gives every trial."""
-    max_concurrent: int = Field(0, ge=0)
-    """Trials at once; 0 means as many as the cluster has room for."""
-    seed: int = Field(42, ge=0)
-    """Seed of the draws."""
 
 
 class RunConfig(Section):

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
@@ -82,14 +82,18 @@ def _own_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def wants_gpu(scale: ScaleConfig) -> bool:
+def wants_gpu(scale: ScaleConfig, resources: Mapping[str, float] | None = None) -> bool:
     """Whether each worker gets a GPU.
+
+    Args:
+        scale: the workers.
+        resources: what the cluster has; asked of it where left out.
 
     Raises:
         RunError: GPUs were asked for and the cluster has too few.
     """
     workers = fewest(scale)
-    found = ray.cluster_resources().get("GPU", 0)
+    found = (ray.cluster_resources() if resources is None else resources).get("GPU", 0)
     if scale.use_gpu is True and found < workers:
         raise RunError(
             f"`scale.use_gpu` asks for {workers} GPUs, but the cluster has {found:g}",

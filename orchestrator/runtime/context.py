@@ -44,6 +44,7 @@ class RayContext:
     Args:
         folder: the run's folder.
         config: its configuration.
+        until: the step after which to save and leave, if that is before the last one.
         clock: monotonic seconds.
         now: seconds since the epoch.
     """
@@ -53,6 +54,7 @@ class RayContext:
         folder: Path,
         config: RunConfig,
         *,
+        until: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -61,6 +63,7 @@ class RayContext:
         self.world_size: int = surroundings.get_world_size()
         self.device: torch.device = ray.train.torch.get_device()
         self._folder, self._config, self._clock, self._now = folder, config, clock, now
+        self._until = until
         self._stop = StopFile(folder)
         self._courier = Courier()
         patience_s = config.scale.stuck_after_s
@@ -100,6 +103,8 @@ class RayContext:
 
     def poll(self, step: int) -> Request:
         self._watchdog.alive(step)
+        if self._until is not None and step >= self._until:
+            return Request(save=True, stop=True)  # every rank knows it by itself
         if step < self._next_poll:
             return Request()
         save, stop, steps = self._shared(*self._decide(step)) if self._group is not None else self._decide(step)

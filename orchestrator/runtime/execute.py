@@ -28,7 +28,7 @@ from orchestrator.runtime.failures import FailureCallback, deliberate, first_lin
 from orchestrator.runtime.group import GroupConfig
 from orchestrator.runtime.journal import Journal
 from orchestrator.runtime.listener import Listener
-from orchestrator.runtime.paths import STUCK, RunPaths
+from orchestrator.runtime.paths import JOURNAL, STUCK, RunPaths
 from orchestrator.runtime.recorder import OpeningRecord, Recorder
 from orchestrator.runtime.stopping import StopFile, seldom
 from orchestrator.runtime.supervise import gone, wait_for
@@ -39,17 +39,48 @@ def run_here(
     assignment: Assignment,
     recorder: Recorder,
     *,
+    stop_requested: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda _: None,
+    device: torch.device | None = None,
+) -> None:
+    """Run the loop in this process, and record it.
+
+    Args:
+        assignment: what to train.
+        recorder: records what happens.
+        stop_requested: whether somebody asks the run to stop.
+        tell: says what a person should know meanwhile, in one line each.
+        device: where to compute; a GPU if there is one and the configuration does not refuse it.
+    """
+    patience_s = assignment.settings().checkpoint.retry_s
+    listener = Listener(recorder, patience_s=patience_s, tell=tell)
+
+    def asked() -> bool:
+        listener.look()
+        return stop_requested()
+
+    try:
+        loop_here(assignment, said=listener.look, stop_requested=seldom(asked), tell=tell, device=device)
+    finally:
+        listener.look()
+    listener.finish()
+
+
+def loop_here(
+    assignment: Assignment,
+    *,
+    said: Callable[[], object] = lambda: None,
     on_report: Callable[[Mapping[str, float]], None] = lambda _: None,
     stop_requested: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda _: None,
     device: torch.device | None = None,
 ) -> None:
-    """Run the loop in this process.
+    """Run the loop in this process; what happens is written into the run's journal, and recorded by somebody else.
 
     Args:
         assignment: what to train.
-        recorder: records what happens.
-        on_report: hears the figures too, afterwards.
+        said: called when there is something new in the journal.
+        on_report: hears the figures, afterwards.
         stop_requested: whether somebody asks the run to stop.
         tell: says what a person should know meanwhile, in one line each.
         device: where to compute; a GPU if there is one and the configuration does not refuse it.
@@ -58,9 +89,8 @@ def run_here(
     from orchestrator.training.local import LocalContext
     from orchestrator.training.loop import train_loop
 
-    config = assignment.settings()
-    journal = Journal(recorder.target.paths.journal)
-    listener = Listener(recorder, patience_s=config.checkpoint.retry_s, on_report=on_report, tell=tell)
+    config, folder = assignment.settings(), Path(assignment.run_folder)
+    journal, corpus = Journal(folder / JOURNAL), assignment.corpus(config)
 
     def note(text: str) -> None:  # from the thread that writes checkpoints too, where nothing may be recorded
         tell(text)
@@ -68,72 +98,80 @@ def run_here(
 
     def reported(metrics: Mapping[str, float]) -> None:
         journal.append(figures=dict(metrics))
-        listener.look()
+        said()
+        on_report(metrics)
 
     def announced(facts: Mapping[str, Any]) -> None:
         journal.append(facts=dict(facts))
         for text in facts.get("notes", ()):
             tell(text)
-        listener.look()
-
-    def asked() -> bool:
-        listener.look()
-        return stop_requested()
+        said()
 
     context = LocalContext(
-        Path(assignment.run_folder),
+        folder,
         settings=config.checkpoint,
         on_report=reported,
         on_announce=announced,
         tell=note,
         before_save=journal.sync,
-        stop_requested=seldom(asked),
+        stop_requested=stop_requested,
+        until=assignment.until,
         device=device or _local_device(config),
     )
-    try:
-        train_loop(config, assignment.corpus(config), context, assignment.given)
-    finally:
-        listener.look()
-    listener.finish()
+    train_loop(config, corpus, context, assignment.given, pairs=assignment.pair_list(config, corpus))
+    journal.sync()  # whoever listens may be on another machine
 
 
-def run_on_ray(
-    assignment: Assignment,
-    record: OpeningRecord,
-    *,
-    on_report: Callable[[Mapping[str, float]], None] = lambda _: None,
-    tell: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Run the loop on `scale.num_workers` Ray Train workers, recovering from their failures.
+def run_on_ray(assignment: Assignment, record: OpeningRecord, *, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Run the loop on `scale.num_workers` Ray Train workers, recovering from their failures, and record it.
 
     Args:
         assignment: what to train.
         record: records what happens; what keeps it from being opened ends the run.
-        on_report: hears the figures too, afterwards.
         tell: says what a person should know meanwhile, in one line each.
 
     Raises:
         OrchestratorError: the error a worker raised on purpose, or a `RunError` with the cause of the failure.
     """
-    paths, patience_s = record.recorder.target.paths, assignment.settings().checkpoint.retry_s
-    listener = Listener(record.recorder, patience_s=patience_s, on_report=on_report, tell=tell, on_note=tell)
-    alone = threading.current_thread() is threading.main_thread()  # else there may be other runs in this job
+    patience_s = assignment.settings().checkpoint.retry_s
+    listener = Listener(record.recorder, patience_s=patience_s, tell=tell, on_note=tell)
 
     def look() -> None:
         if record.is_open():
             listener.look()
 
-    try:
-        wait_for(lambda: _fit(assignment, paths, alone=alone), look)
-    except TrainingFailedError as error:
+    def last_note() -> str | None:
         record.wait()
         listener.look()
-        raise _cause(error, listener.last_note) from error
-    except BaseException:
-        StopFile(paths.folder).ask()  # nobody listens any more to what may still run
-        raise
+        return listener.last_note
+
+    group_on_ray(assignment, look, last_note)
     record.wait()
     listener.finish()
+
+
+def group_on_ray(
+    assignment: Assignment, look: Callable[[], object], last_note: Callable[[], str | None] = lambda: None
+) -> None:
+    """Run the loop on `scale.num_workers` Ray Train workers, which write into the run's journal.
+
+    Args:
+        assignment: what to train.
+        look: called about twice a second meanwhile.
+        last_note: what was noted last, asked after a failure.
+
+    Raises:
+        OrchestratorError: as `run_on_ray`.
+    """
+    folder = Path(assignment.run_folder)
+    alone = threading.current_thread() is threading.main_thread()  # else there may be other runs in this job
+    try:
+        wait_for(lambda: _fit(assignment, RunPaths(folder.parent, folder.name), alone=alone), look)
+    except TrainingFailedError as error:
+        raise _cause(error, last_note()) from error
+    except BaseException:
+        StopFile(folder).ask()  # nobody listens any more to what may still run
+        raise
 
 
 def _fit(assignment: Assignment, paths: RunPaths, *, alone: bool) -> None:

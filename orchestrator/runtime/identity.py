@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.config.findings import setting_names
 from orchestrator.config.schema import RunConfig
+from orchestrator.config.sweep import SWEEP_FREE, SweepConfig
 from orchestrator.errors import RunError
 from orchestrator.runtime.paths import RunPaths, read_json, write_json
 from orchestrator.tracking.redaction import redact_tree
@@ -66,7 +67,15 @@ def claim(paths: RunPaths, config: RunConfig, facts: dict[str, Any]) -> bool:
 
 def _meaning(config: RunConfig) -> dict[str, Any]:
     plain = config.model_dump(mode="json")
-    return {name: _lookup(plain, name) for name in _meaningful()}
+    return {name: _lookup(plain, name) for name in _meaningful()} | {"sweep": _sweep_meaning(plain["sweep"])}
+
+
+def _sweep_meaning(sweep: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A sweep without its budget: more of that extends it; but a population is as large as it began."""
+    if sweep is None:
+        return None
+    free = set(SWEEP_FREE) - ({"trials"} if sweep.get("scheduler") == "pbt" else set())
+    return {name: value for name, value in sweep.items() if name not in free}
 
 
 def _meaning_of(known: dict[str, Any], config: RunConfig) -> dict[str, Any]:
@@ -76,7 +85,11 @@ def _meaning_of(known: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     for name in missing:
         _remove(plain, name)
     defaults = RunConfig.model_validate(plain).model_dump(mode="json") if missing else {}
-    return {name: known[name] if name in known else _lookup(defaults, name) for name in _meaningful()}
+    meaning = {name: known[name] if name in known else _lookup(defaults, name) for name in _meaningful()}
+    if meaning["sweep"] is not None:
+        sweep = SweepConfig.model_validate(meaning["sweep"]).model_dump(mode="json")
+        meaning["sweep"] = _sweep_meaning(sweep)
+    return meaning
 
 
 def _meaningful() -> list[str]:

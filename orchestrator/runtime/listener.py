@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import RunError, TrackingError
 from orchestrator.runtime.journal import read_journal
 from orchestrator.runtime.paths import RunPaths
+from orchestrator.runtime.patience import Patience
 from orchestrator.runtime.recorder import Recorder
 
 _PAUSE_S = 0.5
@@ -31,6 +31,7 @@ class Listener:
         tell: says one line to a person: whether the record can be written.
         on_report: hears the figures too, afterwards.
         on_note: hears the notes of this start too, afterwards.
+        begin: opens the record; done before anything is recorded, and tried again like that.
         clock: monotonic seconds.
         sleep: waits so many seconds.
     """
@@ -43,13 +44,13 @@ class Listener:
         tell: Callable[[str], None] = lambda _: None,
         on_report: Callable[[Mapping[str, float]], None] = lambda _: None,
         on_note: Callable[[str], None] = lambda _: None,
+        begin: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._recorder, self._patience_s, self._tell = recorder, patience_s, tell
-        self._on_report, self._on_note = on_report, on_note
-        self._clock, self._sleep = clock, sleep
-        self._refused_at: float | None = None
+        self._recorder, self._patience = recorder, Patience(patience_s, "the record", tell, clock)
+        self._on_report, self._on_note, self._begin = on_report, on_note, begin
+        self._sleep = sleep
         self._heard: dict[str, int] | None = None
         self._old = {path.name: path.stat().st_size for path in _journals(recorder.target.paths) if path.exists()}
         self._recorded: deque[tuple[dict[str, Any], bool]] = deque()
@@ -63,22 +64,14 @@ class Listener:
         Raises:
             RunError | TrackingError | OSError: the record has not been writable for long.
         """
-        refusal = self._record_new()
-        while self._recorded:
-            self._pass_on(*self._recorded.popleft())
-        if refusal is None:
-            if self._refused_at is not None:
-                self._tell("the record can be written again; nothing of it was lost")
-            self._refused_at = None
-            return True
-        now = self._clock()
-        if self._refused_at is None:
-            self._refused_at = now
-            self._tell(f"the record cannot be written, and is tried again; training goes on: {refusal}")
-        if now - self._refused_at >= self._patience_s:
-            raise refusal
-        self._recorder.reopen()
-        return False
+        try:
+            done = self._patience.attempt(self._record_new)
+        finally:
+            while self._recorded:
+                self._pass_on(*self._recorded.popleft())
+        if not done:
+            self._recorder.reopen()
+        return done
 
     def finish(self) -> None:
         """Record everything that was written.
@@ -89,14 +82,13 @@ class Listener:
         while not self.look():
             self._sleep(_PAUSE_S)
 
-    def _record_new(self) -> Exception | None:
-        """Record what is new, as far as possible; what stood in the way."""
-        try:
-            for path in _journals(self._recorder.target.paths):
-                self._record(path)
-        except (RunError, TrackingError, OSError) as error:
-            return error
-        return None
+    def _record_new(self) -> None:
+        """Record what is new, as far as possible."""
+        if self._begin is not None:
+            self._begin()
+            self._begin = None
+        for path in _journals(self._recorder.target.paths):
+            self._record(path)
 
     def _record(self, path: Path) -> None:
         if self._heard is None:

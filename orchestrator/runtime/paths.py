@@ -10,7 +10,10 @@
     <storage>/<name>/pairs/val.parquet  the validation pairs, as `evaluate --pair-list` reads them
     <storage>/<name>/pairs/best.parquet  the same pairs, with their cosines at the run's best validation
     <storage>/<name>/step-000000100/   checkpoints, each whole or absent
+    <storage>/<name>/trials.jsonl      the ledger of a sweep: which trials were drawn, and how they ended
     <storage>/<name>/trials/<id>/      the same again, for each trial of a sweep
+    <storage>/<name>/tune/             what Ray Tune keeps for itself while a sweep runs
+    <storage>/<name>/report.html       the answer of a sweep
     <storage>/states/<hash>/           normalized starting states, shared by all runs
 
 Everything is an absolute path, because drivers and workers have different working directories.
@@ -93,18 +96,28 @@ class RunPaths:
         return self.folder / "pairs" / "val.parquet"
 
     @property
-    def states(self) -> Path:
-        """The store of normalized starting states."""
-    @property
     def scores(self) -> Path:
         """The validation pairs with their cosines at the best validation."""
         return self.folder / "pairs" / "best.parquet"
 
+    @property
+    def states(self) -> Path:
+        """The store of normalized starting states."""
         return self.storage / "states"
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint of an optimizer step."""
         return checkpoint_folder(self.folder, step)
+
+    @property
+    def ledger(self) -> Path:
+        """The trials of a sweep."""
+        return self.folder / "trials.jsonl"
+
+    @property
+    def tune(self) -> Path:
+        """What Ray Tune keeps for itself."""
+        return self.folder / "tune"
 
     def trial(self, trial_id: str) -> RunPaths:
         """The places of one trial of this sweep."""

@@ -62,6 +62,14 @@ class Recorder:
             self._writer = self.target.writer()
         return self._writer
 
+    def begin(self, settings: Mapping[str, Any], origin: Mapping[str, Any] | None) -> None:
+        """Record what the run is: its configuration, and how its starting state came to be."""
+        self.writer.log_params(settings)
+        if origin:
+            self.writer.log_dict(origin, "start/provenance.json")
+            self.writer.set_tags({f"start.{key}": str(origin[key]) for key in ("sha256", "format") if origin.get(key)})
+        self.running(run_id=self.writer.run_id)
+
     def reopen(self) -> None:
         """Ask the tracking store anew what it has: after an error nobody knows."""
         self._writer = None
@@ -153,14 +161,6 @@ class Recorder:
             write_bytes(path, content)
             self.writer.log_file(path, "pairs")
 
-    def _speed(self, step: int, at: float, known: float | None) -> float | None:
-        """Optimizer steps per second since the last report, validation and saving included, smoothed for the ETA."""
-        last, self._last = self._last, (at, step)
-        if last is None or step <= last[1]:
-            return known
-        speed = (step - last[1]) / max(at - last[0], 1e-9)
-        return speed if known is None else 0.5 * known + 0.5 * speed
-
     def _keep_scores(self, scores: Mapping[str, Any] | None) -> None:
         """Store the scores of the best validation beside the pairs; where none are known, no older ones stay."""
         paths = self.target.paths
@@ -170,6 +170,14 @@ class Recorder:
             except DataError as error:  # somebody changed the list of pairs, which is no reason to end a run
                 self._note(f"the scores of the best validation are not kept: {error}")
         paths.scores.unlink(missing_ok=True)
+
+    def _speed(self, step: int, at: float, known: float | None) -> float | None:
+        """Optimizer steps per second since the last report, validation and saving included, smoothed for the ETA."""
+        last, self._last = self._last, (at, step)
+        if last is None or step <= last[1]:
+            return known
+        speed = (step - last[1]) / max(at - last[0], 1e-9)
+        return speed if known is None else 0.5 * known + 0.5 * speed
 
     def _write(self, **changes: Any) -> None:
         target = self.target

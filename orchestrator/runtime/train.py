@@ -25,7 +25,7 @@ from orchestrator.runtime.paths import RunPaths, driving, read_json
 from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import OpeningRecord, Recorder, RecordTarget
 from orchestrator.runtime.stopping import StopFile, stoppable
-from orchestrator.runtime.worker import Assignment
+from orchestrator.runtime.worker import Assignment, StartingState
 from orchestrator.tracking import RunWriter, close_stale, read_history, resolve_uri
 from orchestrator.training.fitting import check_fits
 from orchestrator.training.freezing import check_freeze
@@ -104,9 +104,24 @@ def train(config: ConfigSource, name: str, *, console: Console | None = None) ->
 
 def prepare_job(config: RunConfig, paths: RunPaths) -> Assignment:
     """Everything that can be settled before anything starts: the corpus, the starting state, the run's identity."""
+    check_freeze(config)
+    corpus = open_corpus(config)
+    state = None if config.start.checkpoint is None else starting_state(config.start.checkpoint, config, paths)
+    claim(paths, config, {"corpus": corpus.fingerprint, "starting state": state.state_hash if state else None})
+    settings = settled(config, corpus, paths)
+    if state is None:
+        return Assignment(settings, str(paths.folder), None)
+    return Assignment(settings, str(paths.folder), state.path, state.origin)
+
+
+def open_corpus(config: RunConfig) -> Corpus:
+    """The corpus of a run, which it can be trained on.
+
+    Raises:
+        OrchestratorError: it cannot.
+    """
     if config.data.path is None:
         raise ConfigError(["`data.path` is required, but missing"], hint="give the folder that `prepare` wrote")
-    check_freeze(config)
     corpus = Corpus.open(os.path.expanduser(config.data.path), config.data.cache)
     check_fits(corpus, config.model)
     for split in ("train", "val"):
@@ -115,17 +130,23 @@ def prepare_job(config: RunConfig, paths: RunPaths) -> Assignment:
                 f"the corpus {corpus.name} has no clip in its {split} split",
                 hint="prepare clips of at least two speakers",
             )
-    start_state, state_hash, origin = None, None, None
-    if config.start.checkpoint is not None:
-        normalized = normalize(config.start.checkpoint, paths.states, model_config=config.model)
-        start_state, state_hash = str(normalized.path), normalized.state_hash
-        origin = {**normalized.report.to_dict(), "history": read_plain(normalized.path)["history"]}
+    return corpus
+
+
+def starting_state(checkpoint: str, config: RunConfig, paths: RunPaths) -> StartingState:
+    """The normalized form of what a person gave to start from."""
+    normalized = normalize(checkpoint, paths.states, model_config=config.model)
+    origin = {**normalized.report.to_dict(), "history": read_plain(normalized.path)["history"]}
+    return StartingState(str(normalized.path), normalized.state_hash, origin)
+
+
+def settled(config: RunConfig, corpus: Corpus, paths: RunPaths) -> dict[str, Any]:
+    """A configuration as plain data, with places that mean the same on every node."""
     settings = config.model_dump(mode="json")
     settings["data"]["path"], settings["storage"] = corpus.folder.uri, str(paths.storage)
     if config.data.cache is not None:
         settings["data"]["cache"] = str(Path(config.data.cache).expanduser().resolve())
-    claim(paths, config, {"corpus": corpus.fingerprint, "starting state": state_hash})
-    return Assignment(settings, str(paths.folder), start_state, origin)
+    return settings
 
 
 def announce_start(job: Assignment, paths: RunPaths, console: Console) -> None:
@@ -167,12 +188,7 @@ def recording(target: RecordTarget, job: Assignment) -> Iterator[OpeningRecord]:
 
 def _open(recorder: Recorder, job: Assignment) -> None:
     close_stale(recorder.target.uri, recorder.target.experiment)
-    writer = recorder.writer
-    writer.log_params(job.config)
-    if job.origin is not None:
-        writer.log_dict(job.origin, "start/provenance.json")
-        writer.set_tags({f"start.{key}": str(job.origin[key]) for key in ("sha256", "format") if job.origin.get(key)})
-    recorder.running(run_id=writer.run_id)
+    recorder.begin(job.config, job.origin)
 
 
 def _run(job: Assignment, config: RunConfig, record: OpeningRecord, tell: Callable[[str], None]) -> None:

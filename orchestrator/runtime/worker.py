@@ -12,7 +12,23 @@ from orchestrator.checkpoint import TrainState, read_state
 from orchestrator.config.load import load_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
+from orchestrator.runtime.sharing import shared
+from orchestrator.training.evaluation import PairList
 from orchestrator.training.host_memory import ask_for_huge_pages
+
+
+@dataclass(frozen=True)
+class StartingState:
+    """A normalized starting state."""
+
+    path: str
+    """Its directory."""
+    state_hash: str
+    """Its content address."""
+    origin: dict[str, Any]
+    """How it came to be: the report of inspecting the file, and the figures that the file remembers."""
+    reference: Any = None
+    """Where it lies in Ray's object store; none reads the directory."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,12 @@ class Assignment:
     """The normalized directory of `start.checkpoint`."""
     origin: dict[str, Any] | None = None
     """How that directory came to be: the report of inspecting the file, and the figures that the file remembers."""
+    pairs: str | None = None
+    """A stored list of validation pairs; none draws the list that the configuration describes."""
+    until: int | None = None
+    """The step after which to save and pause, if that is before the last one."""
+    shared: Any = None
+    """Where the starting state lies in Ray's object store; none reads it from its directory."""
 
     def settings(self) -> RunConfig:
         """The checked configuration."""
@@ -37,8 +59,15 @@ class Assignment:
         return Corpus.open(config.data.path or "", config.data.cache)
 
     def given(self) -> TrainState | None:
-        """The state of `start.checkpoint`, verified against its hashes."""
+        """The state of `start.checkpoint`: the shared one, which was verified when it was shared, or the directory's,
+        verified against its hashes."""
+        if self.shared is not None:
+            return shared(self.shared)
         return None if self.start_state is None else read_state(self.start_state)
+
+    def pair_list(self, config: RunConfig, corpus: Corpus) -> PairList | None:
+        """The stored list of validation pairs; none if there is none."""
+        return None if self.pairs is None else PairList.stored(self.pairs, corpus, "val", config.model.num_frames)
 
 
 def train_worker(payload: dict[str, Assignment]) -> None:
@@ -52,5 +81,6 @@ def train_worker(payload: dict[str, Assignment]) -> None:
     config = assignment.settings()
     # the decision to share a core between several threads belongs to the person who gave the worker its CPUs
     torch.set_num_threads(max(1, int(config.scale.cpus_per_worker)))
-    context = RayContext(Path(assignment.run_folder), config)
-    train_loop(config, assignment.corpus(config), context, assignment.given)
+    corpus = assignment.corpus(config)
+    context = RayContext(Path(assignment.run_folder), config, until=assignment.until)
+    train_loop(config, corpus, context, assignment.given, pairs=assignment.pair_list(config, corpus))

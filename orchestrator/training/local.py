@@ -30,6 +30,7 @@ class LocalContext:
         tell: says one line to a person; also called in the background thread that writes checkpoints.
         before_save: makes safe what must not be lost when a checkpoint is there; called in that thread.
         stop_requested: whether somebody asks the run to stop; the loop saves a checkpoint and leaves.
+        until: the step after which it does so unasked, if that is before the last one.
         device: where to compute.
     """
 
@@ -46,13 +47,14 @@ class LocalContext:
         tell: Callable[[str], None],
         before_save: Callable[[], None] = lambda: None,
         stop_requested: Callable[[], bool] = lambda: False,
+        until: int | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.folder = folder
         self.device = device or torch.device("cpu")
         self.saver = Saver(folder, settings=settings, tell=tell, first=before_save)
         self._on_report, self._on_announce = on_report, on_announce
-        self._stop_requested, self._tell = stop_requested, tell
+        self._stop_requested, self._tell, self._until = stop_requested, tell, until
 
     def latest(self) -> TrainState | None:
         return latest_undamaged(self.folder, self._tell)
@@ -70,7 +72,7 @@ class LocalContext:
         self.saver.save(state)
 
     def poll(self, step: int) -> Request:
-        stop = self._stop_requested()
+        stop = self._stop_requested() or (self._until is not None and step >= self._until)
         return Request(save=stop or self.saver.overdue, stop=stop)
 
     def alive(self) -> None:

@@ -52,6 +52,7 @@ def train_loop(
     context: TrainContext,
     given: Callable[[], TrainState | None],
     *,
+    pairs: PairList | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> StartDecision:
     """Train until `config.train.steps` optimizer steps have been taken in total, or the run is asked or decides to end.
@@ -63,6 +64,7 @@ def train_loop(
         corpus: the prepared corpus.
         context: rank, device, checkpoints, reports, and what is asked of the run.
         given: reads the state of `config.start.checkpoint`; called only where this run has no checkpoint of its own.
+        pairs: what to validate on; none draws the pairs that the configuration describes.
         clock: monotonic seconds, for throughput.
 
     Returns:
@@ -73,7 +75,7 @@ def train_loop(
         OrchestratorError: the starting state or the corpus cannot be used, or a checkpoint cannot be written.
     """
     decision, state = _start(config, context, given)
-    run = _Run.begin(config, corpus, context, state)
+    run = _Run.begin(config, corpus, context, state, pairs)
     context.announce(run.facts(decision))
     if decision.verb is StartVerb.CONTINUE:
         if run.last_figures:  # a crash may have come between saving this checkpoint and recording them
@@ -152,7 +154,14 @@ class _Run:
     """The foreign file at the beginning of it all, if there was one."""
 
     @classmethod
-    def begin(cls, config: RunConfig, corpus: Corpus, context: TrainContext, state: TrainState | None) -> _Run:
+    def begin(
+        cls,
+        config: RunConfig,
+        corpus: Corpus,
+        context: TrainContext,
+        state: TrainState | None,
+        pairs: PairList | None,
+    ) -> _Run:
         """Build everything and, from a state, put it back where it was."""
         if state is not None:
             check_same_model(state, config.model)
@@ -180,7 +189,7 @@ class _Run:
             average=WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None,
             buffers=Buffers(model),
             batches=batches,
-            pairs=PairList.of(corpus, "val", config.model.num_frames, config.eval.pairs, config.data),
+            pairs=pairs or PairList.of(corpus, "val", config.model.num_frames, config.eval.pairs, config.data),
             snapshots=Snapshots(device),
             notes=notes,
         )

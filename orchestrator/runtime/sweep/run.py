@@ -1,0 +1,220 @@
+"""`sweep`: many trials from one normalized state, judged on the same pairs, with the untouched file among them.
+
+The starting states are normalized once, before Tune begins; trials see only the normalized ones. Promises: the same
+call starts and continues a sweep, whatever was killed in between; a trial that fails is tried again from its own
+checkpoint and then marked, and never ends the sweep; "no trial beats the pretrained file" is a possible answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.config.load import ConfigSource, as_config
+from orchestrator.config.schema import RunConfig
+from orchestrator.config.trial import INIT
+from orchestrator.data.corpus import Corpus
+from orchestrator.errors import ConfigError, RunError, SweepStopped
+from orchestrator.runtime import cluster
+from orchestrator.runtime.identity import claim
+from orchestrator.runtime.paths import RunPaths, driving, write_bytes
+from orchestrator.runtime.patience import Patience
+from orchestrator.runtime.progress import follow
+from orchestrator.runtime.recorder import Recorder, RecordTarget
+from orchestrator.runtime.stopping import StopFile, stoppable
+from orchestrator.runtime.supervise import wait_for
+from orchestrator.runtime.sweep.answer import conclude, log_progress, summarize
+from orchestrator.runtime.sweep.budget import with_budget
+from orchestrator.runtime.sweep.campaign import Campaign, spent_s
+from orchestrator.runtime.sweep.ledger import Ledger
+from orchestrator.runtime.sweep.records import TrialRecords
+from orchestrator.runtime.sweep.work import SweepWork
+from orchestrator.runtime.train import open_corpus, recording, settled, starting_state, tracking_uri
+from orchestrator.runtime.worker import Assignment, StartingState
+from orchestrator.sweeps.report import write_report
+from orchestrator.sweeps.search import total_trials
+from orchestrator.sweeps.summary import SweepSummary, TrialSummary
+from orchestrator.training.evaluation import PairList
+from orchestrator.training.freezing import check_freeze
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep has to show."""
+
+    summary: SweepSummary
+    folder: Path
+    report: Path
+    """The picture: one HTML page."""
+    run_id: str
+    """MLflow's id of the parent run."""
+    tracking_uri: str
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.summary.name
+
+    @property
+    def ranking(self) -> list[TrialSummary]:
+        """Best first, the baselines among them."""
+        return self.summary.ranking
+
+    @property
+    def baseline(self) -> TrialSummary | None:
+        """The best of the untouched starting states; none for a sweep from scratch."""
+        return next((trial for trial in self.ranking if trial.baseline), None)
+
+    @property
+    def best(self) -> TrialSummary:
+        """The first of the ranking: possibly a baseline, when no trial beats it."""
+        return self.ranking[0]
+
+
+def sweep(config: ConfigSource, name: str, *, console: Console | None = None) -> SweepResult:
+    """Start the sweep `name`, or continue it: finished trials are not repeated.
+
+    Args:
+        config: the configuration, checked or as a file or mapping; its `sweep` section must be given.
+        name: the sweep's name, unique under `config.storage`.
+        console: where progress is shown; none shows nothing.
+
+    Raises:
+        SweepStopped: it was asked to stop; it continues with the same call.
+        OrchestratorError: bad input, or another run under this name.
+    """
+    return start(as_config(config), name, console or Console(quiet=True))
+
+
+def start(config: RunConfig, name: str, console: Console, more: Mapping[str, float] | None = None) -> SweepResult:
+    """Start or continue a sweep, with more of its budget."""
+    if config.sweep is None:
+        raise ConfigError(["`sweep` is required, but missing"], hint="see configs/sweep.yaml, or give --trials")
+
+    def tell(text: str) -> None:
+        console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
+
+    paths = RunPaths.of(config.storage, name)
+    corpus = open_corpus(config)
+    work = _prepare(config, corpus, paths)
+    with driving(paths):
+        ledger = _open_ledger(config, corpus, work)
+        config = with_budget(config, ledger, more or {})
+        _announce(config, ledger, tell)
+        return _run(config, work, ledger, console, tell)
+
+
+def _run(config: RunConfig, work: SweepWork, ledger: Ledger, console: Console, tell: Tell) -> SweepResult:
+    paths, left = work.paths, is_left(config, ledger)
+    if left:
+        cluster.connect(config.scale)
+        cluster.require_cpus(config.scale)
+    target = RecordTarget(paths, tracking_uri(config), config.tracking.experiment, paths.name, config.train.steps)
+    with recording(target, Assignment({**work.config}, str(paths.folder), None)) as record:
+        recorder = record.wait()
+        trials = TrialRecords(work, ledger, target, recorder.writer.run_id, tell)
+        baselines = len(ledger.entries) - len(ledger.trials())
+        recorder.running(trials=total_trials(config) + baselines, metric=config.checkpoint.metric)
+        seconds, stopped = spent_s(paths), ""
+        if left:
+            shown = Patience(work.settings({}).checkpoint.retry_s, "the report", tell)
+
+            def show(seconds: float) -> None:
+                shown.attempt(lambda: _show(config, work, ledger, recorder, seconds))
+
+            campaign = Campaign(config, work, ledger, trials, recorder, tell, show=show)
+            with stoppable(StopFile(paths.folder), tell), follow(paths, console):
+                _drive(campaign)
+            seconds, stopped = campaign.seconds, campaign.stopped
+        trials.finish()
+        return _finish(config, work, ledger, recorder, seconds, stopped)
+
+
+def _drive(campaign: Campaign) -> None:
+    try:
+        wait_for(campaign.run, campaign.look)
+    except BaseException:
+        campaign.ask()  # nobody listens any more to what may still run
+        raise
+
+
+def _show(config: RunConfig, work: SweepWork, ledger: Ledger, recorder: Recorder, seconds: float) -> None:
+    """The report of a sweep that goes on, and how far it is in MLflow."""
+    summary = summarize(config, work, ledger, hours=seconds / 3600, uri=recorder.target.uri)
+    write_report(summary, work.paths.folder)
+    log_progress(summary, recorder)
+
+
+def _finish(
+    config: RunConfig,
+    work: SweepWork,
+    ledger: Ledger,
+    recorder: Recorder,
+    seconds: float,
+    stopped: str,
+) -> SweepResult:
+    recorder.running(spent_s=seconds)
+    summary = summarize(config, work, ledger, hours=seconds / 3600, uri=recorder.target.uri, stopped=stopped)
+    report = conclude(summary, work.paths, recorder)
+    if stopped == "asked":
+        ended = [trial for trial in summary.trials if trial.state not in ("waiting", "stopped")]
+        raise SweepStopped(len(ended), len(summary.trials))
+    if all(trial.best is None for trial in summary.trials):
+        raise RunError(f"no trial of {work.paths.name} got as far as a validation: {summary.answer}")
+    recorder.end("finished")
+    return SweepResult(summary, work.paths.folder, report, recorder.writer.run_id, recorder.target.uri)
+
+
+def is_left(config: RunConfig, ledger: Ledger) -> bool:
+    """Whether there is anything to train or judge."""
+    return bool(ledger.waiting()) or len(ledger.trials()) < total_trials(config)
+
+
+def inits_of(config: RunConfig) -> list[str | None]:
+    """Every starting state of a sweep, as a person gave it; none is from scratch."""
+    assert config.sweep is not None
+    dimension = config.sweep.space.get(INIT)
+    return list(dict.fromkeys(dimension.listed if dimension else (config.start.checkpoint,)))
+
+
+def _prepare(config: RunConfig, corpus: Corpus, paths: RunPaths) -> SweepWork:
+    """Everything that can be settled before anything starts."""
+    check_freeze(config)
+    states: dict[str, StartingState] = {}
+    for init in inits_of(config):
+        if init is not None:
+            states[init] = starting_state(init, config, paths)
+    known = {init or "": states[init].state_hash if init else None for init in inits_of(config)}
+    claim(paths, config, {"corpus": corpus.fingerprint, "starting states": known})
+    return SweepWork(settled(config, corpus, paths), str(paths.folder), states, str(paths.pairs))
+
+
+def _open_ledger(config: RunConfig, corpus: Corpus, work: SweepWork) -> Ledger:
+    """The sweep's ledger, with the untouched starting states first, and the list of pairs that all are judged on."""
+    pairs = PairList.of(corpus, "val", config.model.num_frames, config.eval.pairs, config.data)
+    if not work.paths.pairs.exists():
+        write_bytes(work.paths.pairs, pairs.to_bytes())
+    ledger = Ledger(work.paths.ledger)
+    known = [entry.init(config.start.checkpoint) for entry in ledger.entries.values() if entry.baseline]
+    for init in inits_of(config):
+        if init is not None and init not in known:
+            ledger.draw({INIT: init}, baseline=True)
+    return ledger
+
+
+def _announce(config: RunConfig, ledger: Ledger, tell: Tell) -> None:
+    """Say in one line what is about to happen."""
+    total, drawn = total_trials(config), ledger.trials()
+    if not is_left(config, ledger):
+        tell(f"all {total} trials have ended already")
+    elif drawn:
+        ended = len(drawn) - sum(not entry.baseline for entry in ledger.waiting())
+        tell(f"continues: {ended} of {total} trials have ended")
+    else:
+        inits = ", ".join(init or "scratch" for init in inits_of(config))
+        tell(f"{total} trials from {inits}")
