@@ -8,6 +8,7 @@ trials' journals when a sweep goes on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -150,7 +151,8 @@ def build_judge(config: RunConfig, ledger: Ledger, tell: Callable[[str], None]) 
         most = max(samples_of(config), grace) + 1
         inner = ASHAScheduler(TRAINED, metric, mode, most, grace, reduction_factor=sweep.reduction)
     elif sweep.scheduler == "median":
-        inner = MedianStoppingRule(TRAINED, metric, mode, grace, min_samples_required=2, min_time_slice=most_samples())
+        # it never pauses a trial to let others catch up
+        inner = MedianStoppingRule(TRAINED, metric, mode, grace, min_samples_required=2, min_time_slice=math.inf)
     return Judge(inner, ledger, metric, sweep.scheduler, tell)
 
 
@@ -164,11 +166,6 @@ def grace_samples(config: RunConfig) -> int:
     longest = max((*(warm_up.range or ()), *warm_up.listed) if warm_up else (config.optim.warmup_steps,))
     steps = max(config.eval.every, -(-train.steps // 10), int(longest))
     return min(steps, train.steps) * train.global_batch
-
-
-def most_samples() -> int:
-    """More samples than any trial trains on: the median rule never pauses a trial to let others catch up."""
-    return 1 << 60
 
 
 @dataclass(eq=False)

@@ -13,7 +13,8 @@ A row holds `at`, seconds since the epoch, and one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -75,8 +76,9 @@ class Ledger:
         """Rounds of population-based training that have ended."""
         self.budget: dict[str, float] = {}
         """What the sweep was extended to: `trials`, `samples`, `hours`."""
-        for row, _ in read_journal(path, 0):
-            self._take(row)
+        with self._usable():
+            for row, _ in read_journal(path, 0):
+                self._take(row)
         for entry in self.entries.values():  # an error may have been mended since
             if entry.state is TrialState.FAILED:
                 self.entries[entry.trial] = replace(entry, state=TrialState.WAITING, why="")
@@ -110,12 +112,17 @@ class Ledger:
 
     def _write(self, **row: Any) -> None:
         self._journal.append(**row)
-        try:
+        with self._usable():
             self._journal.sync()
-        except OSError as error:
-            hint = "make room or allow writing there, and give the same command again: it continues"
-            raise RunError(f"{self._path} cannot be written: {error.strerror or error}", hint=hint) from error
         self._take(row)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            hint = "make room or allow access there, and give the same command again: it continues"
+            raise RunError(f"{self._path} cannot be used: {error.strerror or error}", hint=hint) from error
 
     def _take(self, row: dict[str, Any]) -> None:
         take: dict[str, Callable[..., None]] = {"drawn": self._drawn, "ended": self._ended, "round": self._round}
