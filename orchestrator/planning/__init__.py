@@ -30,7 +30,7 @@ from orchestrator.planning.sizes import disk_use, happenings
 from orchestrator.runtime.paths import RunPaths
 from orchestrator.training.batching import has_batch_norm
 from orchestrator.training.fitting import check_fits
-from orchestrator.training.freezing import count_parameters, count_trained, net_to_train
+from orchestrator.training.freezing import check_freeze, count_parameters, count_trained
 from orchestrator.training.retention import checkpoints_in
 
 __all__ = ["Plan", "plan"]
@@ -73,7 +73,7 @@ def plan(
     """
     config, notes = (source, []) if isinstance(source, RunConfig) else load_config_with_notes(source, overrides)
     notes, problems = list(notes), list[str]()
-    net = _attempt(lambda: net_to_train(config), problems)
+    net = _attempt(lambda: check_freeze(config), problems)
     fits, net = net is not None and training_problem(config.model) is None, net or skeleton(config.model)
     facts = _model_facts(config, net) | _length_facts(config) | _data_facts(config)
     done, start = _attempt(lambda: _start(config, name), problems) or (0, "unknown")

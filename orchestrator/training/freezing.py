@@ -47,13 +47,19 @@ def freeze(model: SyncNet, entries: Sequence[str], tell: Callable[[str], None] =
     tell(f"`optim.freeze`: {count_trained(model):,} of {count_parameters(model):,} parameters train")
 
 
-def check_freeze(config: RunConfig) -> None:
-    """Refuse an `optim.freeze` that does not fit the net, before anything starts.
+def check_freeze(config: RunConfig) -> SyncNet:
+    """Refuse an `optim.freeze` that does not fit the net, that of a sweep's trials too, before anything starts.
+
+    Returns:
+        What `net_to_train` gives.
 
     Raises:
         ConfigError: an entry names nothing that has weights, or nothing is left to train.
     """
-    net_to_train(config)
+    swept = config.sweep.space.get("optim.freeze") if config.sweep else None
+    for entries in swept.listed if swept else ():
+        _net_to_train(config.model, tuple(entries))
+    return net_to_train(config)
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:

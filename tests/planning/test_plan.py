@@ -77,6 +77,13 @@ def test_a_freeze_that_fits_nothing_is_one_problem_among_others(tiny_config: Run
     assert "did you mean `audio_encoder.conv_in`?" in looked.problems[0] and "parameters" in looked.facts
 
 
+def test_what_a_sweep_freezes_is_looked_at_too(tiny_config: RunConfig) -> None:
+    space = {"optim.freeze": {"grid": [[], ["audio_encoder"], ["*.conv_inn"]]}}
+    looked = plan(apply_settings(tiny_config, {"sweep": {"space": space}}), probe=False)
+    (problem,) = looked.problems
+    assert "`optim.freeze` names `*.conv_inn`, which is no part of stable_syncnet" in problem
+
+
 @pytest.mark.parametrize(
     ("settings", "kept"),
     [
