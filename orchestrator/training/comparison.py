@@ -12,6 +12,10 @@ comparisons at once ask for (0.2% of 2000 draws are four) would be luck. A figur
 Wilson's interval for as many independent pairs as its standard error speaks for (Korn and Graubard, "Confidence
 intervals for proportions with small expected number of positive counts estimated from survey data", 1998).
 
+In simulations, of which the tests have a short form, 95% intervals of gains cover 94 to 97% from 5 clips on, those of
+figures 92 to 97%. Near the ceiling, as at an accuracy of 0.98 where few clips make all the errors, 10 clips cannot tell
+what others would do (gains 89%, figures 83%); 40 nearly can (94% and 90%).
+
 Promises: the same answer every time; an interval lies within what the figure can be, and is all of that where there is
 one clip; the gain of a network over itself is 0, surely.
 """
