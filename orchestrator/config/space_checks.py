@@ -33,6 +33,7 @@ _FIXED = {
     "model": "all trials train one network, which the starting state decides",
     "start.verb": "all trials start alike",
     "train.micro_batch": "it changes no figure",
+    "train.deterministic": "all trials are computed alike",
 }
 """Settings and sections that cannot be swept, and why."""
 _WHILE_RUNNING = ("optim.lr", "optim.weight_decay", "optim.grad_clip_norm", "data.", "loss.temperature", "loss.margin")

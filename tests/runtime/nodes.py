@@ -25,7 +25,7 @@ ENVIRONMENT = {
 
 
 class Nodes:
-    """A head without CPUs and nodes with one CPU each, started by `ray.cluster_utils.Cluster` elsewhere."""
+    """A head without CPUs and nodes with a few CPUs each, started by `ray.cluster_utils.Cluster` elsewhere."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "tests.runtime.nodes"]
@@ -39,9 +39,9 @@ class Nodes:
         """The train workers on all nodes."""
         return train_processes(self._keeper.pid)
 
-    def add(self) -> str:
+    def add(self, cpus: int = 1) -> str:
         """One more node; returns its id once it has joined."""
-        return self._ask("add")
+        return self._ask("add", cpus)
 
     def kill(self, node: str) -> None:
         """SIGKILL of all its processes, as when a machine loses its power."""
@@ -149,7 +149,7 @@ def _keep() -> None:
         if word == "address":
             answer = cluster.address
         elif word == "add":
-            node = cluster.add_node(num_cpus=1)
+            node = cluster.add_node(num_cpus=rest[0])
             nodes[answer := node.node_id] = node
         elif word == "kill":
             cluster.remove_node(nodes.pop(rest[0]), allow_graceful=False)

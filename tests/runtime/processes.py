@@ -22,21 +22,28 @@ from orchestrator.training.retention import checkpoints_in
 
 
 class Driver:
-    """The command `orchestrator train` in a process of its own; what it says is kept in a file.
+    """The command `orchestrator train` or `sweep` in a process of its own; what it says is kept in a file.
 
     Args:
         config: the configuration; written to a file, as a person would have it.
         name: the run's name.
         warm: fork from a process that has imported everything, which spares seconds; else a new interpreter.
         env: more environment variables, of a new interpreter.
+        command: `train` or `sweep`.
     """
 
     def __init__(
-        self, config: RunConfig, name: str, *, warm: bool = False, env: Mapping[str, str] | None = None
+        self,
+        config: RunConfig,
+        name: str,
+        *,
+        warm: bool = False,
+        env: Mapping[str, str] | None = None,
+        command: str = "train",
     ) -> None:
         self.paths = RunPaths.of(config.storage, name)
         self._before = step_of(self.paths)
-        arguments = ["train", str(write_config(config, name)), "--name", name]
+        arguments = [command, str(write_config(config, name)), "--name", name]
         self._said = self.paths.storage / f"{name}.txt"
         self._process: ForkServerProcess | subprocess.Popen[bytes]
         if warm:
@@ -44,8 +51,8 @@ class Driver:
             self._process.start()
         else:
             with self._said.open("wb") as said:
-                command = [sys.executable, "-m", "orchestrator.cli", *arguments]
-                self._process = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, **(env or {})})
+                started = [sys.executable, "-m", "orchestrator.cli", *arguments]
+                self._process = subprocess.Popen(started, stdout=said, stderr=said, env={**os.environ, **(env or {})})
 
     @property
     def pid(self) -> int:

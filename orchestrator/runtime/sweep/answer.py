@@ -121,14 +121,16 @@ class _Facts:
     def trial(self, entry: Entry) -> TrialSummary:
         """A trial as it stands."""
         paths = self._paths.trial(entry.trial)
-        status, rows, saved = read_json(paths.status) or {}, validations(paths.journal), checkpoints_in(paths.folder)
-        last = rows[-1] if rows else {}
+        status, rows = read_json(paths.status) or {}, validations(paths.journal)
+        last, state = rows[-1] if rows else {}, _state(entry, status)
+        # one that runs removes checkpoints while somebody looks at them
+        saved = checkpoints_in(paths.folder) if state != "running" else []
         return TrialSummary(
             trial=entry.trial,
             baseline=entry.baseline,
             init=entry.init(self._default) or "",
             settings={} if entry.baseline else dict(entry.point),
-            state=_state(entry, status),
+            state=state,
             why=entry.why,
             best=self._best(entry.trial),
             best_step=int(last.get("best/step", 0)),

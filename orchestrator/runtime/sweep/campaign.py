@@ -152,7 +152,9 @@ class Campaign:
         shutil.rmtree(paths.tune, ignore_errors=True)
         tune.Tuner(
             tune.with_resources(tune.with_parameters(SweepTrial, work=work), _trial_resources(config)),
-            tune_config=tune.TuneConfig(search_alg=self._search, scheduler=judge, num_samples=-1),
+            tune_config=tune.TuneConfig(
+                search_alg=self._search, scheduler=judge, num_samples=-1, reuse_actors=config.scale.num_workers <= 1
+            ),
             run_config=tune.RunConfig(
                 name=paths.tune.name,
                 storage_path=str(paths.folder),

@@ -49,7 +49,14 @@ class SweepTrial(tune.Trainable):
         """Take the assignment; nothing is started yet."""
         assert work is not None, "given by `tune.with_parameters`"
         ask_for_huge_pages()
-        self._training = Training(work.assignment(config["trial"], config["point"], baseline=config["baseline"]))
+        self._work = work
+        self._training = self._assigned(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial: a process that has everything loaded starts it seconds sooner."""
+        self._training.leave()
+        self._training = self._assigned(new_config)
+        return True
 
     def step(self) -> dict[str, Any]:
         """The next validation, or how the trial ended."""
@@ -58,6 +65,9 @@ class SweepTrial(tune.Trainable):
     def cleanup(self) -> None:
         """Leave, with a checkpoint of the last validation."""
         self._training.leave()
+
+    def _assigned(self, config: Mapping[str, Any]) -> Training:
+        return Training(self._work.assignment(config["trial"], config["point"], baseline=config["baseline"]))
 
 
 class Training:
