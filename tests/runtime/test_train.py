@@ -140,15 +140,15 @@ def test_where_it_runs_may_change(finished: tuple[RunConfig, TrainResult], tmp_p
 def test_a_crash_is_recorded_and_continued_without_double_steps(
     tiny_config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(job: object, recorder: object, **_: object) -> None:
+    def interrupted(job: object, **options: object) -> None:
         def burn(metrics: object) -> None:
             if metrics["step"] >= 8:  # type: ignore[index]
                 raise RunError("the power is gone")
 
-        real(job, recorder, on_report=burn)  # type: ignore[arg-type]
+        real(job, on_report=burn, **options)  # type: ignore[arg-type]
 
-    real = execute.run_here
-    monkeypatch.setattr(execute, "run_here", interrupted)
+    real = execute.loop_here
+    monkeypatch.setattr(execute, "loop_here", interrupted)
     with pytest.raises(RunError, match="the power is gone"):
         train(tiny_config, "crash")
     paths = RunPaths.of(tiny_config.storage, "crash")
@@ -158,7 +158,7 @@ def test_a_crash_is_recorded_and_continued_without_double_steps(
     record = find_run(uri, "syncnet", "crash")
     assert record is not None and record.status == "FAILED"
 
-    monkeypatch.setattr(execute, "run_here", real)
+    monkeypatch.setattr(execute, "loop_here", real)
     result = train(tiny_config, "crash")
     assert result.step == 12 and result.run_id == record.run_id
     again = find_run(uri, "syncnet", "crash")
