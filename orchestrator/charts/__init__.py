@@ -1,5 +1,16 @@
-"""Charts as matplotlib figures: pure functions of rows, without a display or global state."""
+"""Charts as matplotlib figures: pure functions of rows and trials, without a display or global state."""
 
-from orchestrator.charts.run import accuracy_chart, loss_chart, sweep_chart
+from orchestrator.charts.run import accuracy_chart, loss_chart
+from orchestrator.charts.settings import importance_chart, parallel_chart, settings_chart
+from orchestrator.charts.sweep import cost_chart, curves_chart, ranking_chart
 
-__all__ = ["accuracy_chart", "loss_chart", "sweep_chart"]
+__all__ = [
+    "accuracy_chart",
+    "cost_chart",
+    "curves_chart",
+    "importance_chart",
+    "loss_chart",
+    "parallel_chart",
+    "ranking_chart",
+    "settings_chart",
+]
