@@ -29,6 +29,7 @@ from orchestrator.runtime.supervise import wait_for
 from orchestrator.runtime.sweep.answer import conclude, log_progress, summarize
 from orchestrator.runtime.sweep.budget import with_budget
 from orchestrator.runtime.sweep.campaign import Campaign, spent_s
+from orchestrator.runtime.sweep.champion import crown
 from orchestrator.runtime.sweep.ledger import Ledger
 from orchestrator.runtime.sweep.records import TrialRecords
 from orchestrator.runtime.sweep.work import SweepWork
@@ -114,12 +115,12 @@ def _run(config: RunConfig, work: SweepWork, ledger: Ledger, console: Console, t
     if left:
         cluster.connect(config.scale)
         cluster.require_cpus(config.scale)
-    target = RecordTarget(paths, tracking_uri(config), config.tracking.experiment, paths.name, config.train.steps)
+    uri, experiment, steps = tracking_uri(config), config.tracking.experiment, config.train.steps
+    target = RecordTarget(paths, uri, experiment, paths.name, steps, tags={"kind": "sweep"})
     with recording(target, Assignment({**work.config}, str(paths.folder), None)) as record:
         recorder = record.wait()
         trials = TrialRecords(work, ledger, target, recorder.writer.run_id, tell)
-        baselines = len(ledger.entries) - len(ledger.trials())
-        recorder.running(trials=total_trials(config) + baselines, metric=config.checkpoint.metric)
+        recorder.running(trials=all_trials(config, ledger), metric=config.checkpoint.metric)
         seconds, stopped = spent_s(paths), ""
         if left:
             shown = Patience(work.settings({}).checkpoint.retry_s, "the report", tell)
@@ -132,7 +133,7 @@ def _run(config: RunConfig, work: SweepWork, ledger: Ledger, console: Console, t
                 _drive(campaign)
             seconds, stopped = campaign.seconds, campaign.stopped
         trials.finish()
-        return _finish(config, work, ledger, recorder, seconds, stopped)
+        return _finish(config, work, ledger, recorder, seconds, stopped, tell)
 
 
 def _drive(campaign: Campaign) -> None:
@@ -157,22 +158,33 @@ def _finish(
     recorder: Recorder,
     seconds: float,
     stopped: str,
+    tell: Tell,
 ) -> SweepResult:
-    recorder.running(spent_s=seconds)
-    summary = summarize(config, work, ledger, hours=seconds / 3600, uri=recorder.target.uri, stopped=stopped)
-    report = conclude(summary, work.paths, recorder)
+    def concluded() -> tuple[SweepSummary, Path]:
+        recorder.running(spent_s=seconds)
+        summary = summarize(config, work, ledger, hours=seconds / 3600, uri=recorder.target.uri, stopped=stopped)
+        return summary, conclude(summary, work.paths, recorder)
+
+    patience = Patience(config.checkpoint.retry_s, "the answer", tell, meanwhile="")
+    summary, report = patience.insist(concluded, between=recorder.reopen)
     if stopped == "asked":
         ended = [trial for trial in summary.trials if trial.state not in ("waiting", "stopped")]
-        raise SweepStopped(len(ended), len(summary.trials))
+        raise SweepStopped(len(ended), all_trials(config, ledger))
     if all(trial.best is None for trial in summary.trials):
         raise RunError(f"no trial of {work.paths.name} got as far as a validation: {summary.answer}")
-    recorder.end("finished")
+    crown(summary, work, ledger, recorder, tell)
+    patience.insist(lambda: recorder.end("finished"), between=recorder.reopen)
     return SweepResult(summary, work.paths.folder, report, recorder.writer.run_id, recorder.target.uri)
 
 
 def is_left(config: RunConfig, ledger: Ledger) -> bool:
     """Whether there is anything to train or judge."""
     return bool(ledger.waiting()) or len(ledger.trials()) < total_trials(config)
+
+
+def all_trials(config: RunConfig, ledger: Ledger) -> int:
+    """Trials in all, the untouched starting states among them."""
+    return total_trials(config) + len(ledger.entries) - len(ledger.trials())
 
 
 def inits_of(config: RunConfig) -> list[str | None]:
