@@ -128,6 +128,10 @@ class TrackingError(OrchestratorError):
     """A tracking server or store that cannot be used."""
 
 
+class RegistryError(OrchestratorError):
+    """A tracking store without a model registry, or one that refuses to register."""
+
+
 def _rebuild(cls: type[OrchestratorError], args: tuple[Any, ...], state: dict[str, Any]) -> OrchestratorError:
     """Rebuild an error after pickling without calling its constructor, whose keywords `args` does not hold."""
     error = cls.__new__(cls)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from orchestrator.errors import TrackingError
+from orchestrator.errors import OrchestratorError, TrackingError
 from orchestrator.tracking.redaction import redact
 from orchestrator.tracking.store import artifact_location, is_server, sqlite_path
 
@@ -42,6 +42,8 @@ def connect(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # It also prints the address of every run that ends to standard output, where a caller's own output goes.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # And it waits minutes for a server that is away: whoever can wait tries again itself, and knows for how long.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     with guard(uri, "open the tracking store"), _first_use(uri):
         from mlflow import MlflowClient
 
@@ -86,7 +88,7 @@ def guard(uri: str, action: str) -> Iterator[None]:
     """Turn every failure inside into a `TrackingError` that says what was tried and where."""
     try:
         yield
-    except TrackingError:
+    except OrchestratorError:  # it says so already
         raise
     # All of Exception: besides its own errors MLflow lets through those of database drivers, HTTP and object stores.
     except Exception as error:

@@ -5,6 +5,8 @@ Contract: these names are stored in people's trackers, so they never change.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from orchestrator.errors import TrackingError
 
 KEY_TAG = "orchestrator.run_key"
@@ -19,6 +21,10 @@ PARENT_TAG = "mlflow.parentRunId"
 """MLflow's own tag for the run above."""
 CHANGED_PREFIX = "changed."
 """Tags of this name hold settings that differ from the param first logged."""
+CHAMPION_TAG = "champion"
+"""`true` at the best trial of a sweep; the sweep's own run names that trial."""
+MODEL_TAG = "model.state"
+"""Hash of the checkpoint that a run's weights in the registry come from, at the run and at the version."""
 
 
 def key_filter(key: str) -> str:
@@ -33,6 +39,11 @@ def key_filter(key: str) -> str:
 def parent_filter(parent_run_id: str) -> str:
     """The search for the runs right below one run."""
     return _tag_is(PARENT_TAG, parent_run_id)
+
+
+def champion_filter(tags: Mapping[str, str]) -> str:
+    """The search for the champions beside a run with these tags: those below the same run."""
+    return f"{_tag_is(CHAMPION_TAG, 'true')} and {parent_filter(tags[PARENT_TAG])}"
 
 
 def host_filter(host: str) -> str:

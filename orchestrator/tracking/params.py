@@ -1,4 +1,4 @@
-"""Settings as MLflow params: nested -> dotted text, secrets hidden, cut to MLflow's limits.
+"""Settings as MLflow params and tags: nested -> dotted text, secrets hidden, cut to MLflow's limits.
 
 Contract: pure functions; the same settings always give the same text, so that a continued run can tell a changed
 setting from an unchanged one.
@@ -26,6 +26,11 @@ _NOT_ALLOWED = re.compile(r"[^\w\-. /:]")
 def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
     """Nested settings as `{"optim.lr": "1e-05", ...}`, ready to be logged. Lists become JSON."""
     return {safe_name(key): cut(_text(value), PARAM_LIMIT) for key, value in _leaves(redact_tree(dict(settings)), "")}
+
+
+def clean_tags(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that MLflow accepts and anybody may read."""
+    return {safe_name(name): cut(str(redact_tree(value, name)), TAG_LIMIT) for name, value in tags.items()}
 
 
 def safe_name(name: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from orchestrator.errors import TrackingError
 from orchestrator.tracking.connect import connect, ensure_experiment, guard
 from orchestrator.tracking.names import CHANGED_PREFIX, HOST_TAG, KEY_TAG, PARENT_TAG, PID_TAG, START_TAG, key_filter
-from orchestrator.tracking.params import TAG_LIMIT, cut, flatten, safe_name
+from orchestrator.tracking.params import clean_tags, flatten, safe_name
 from orchestrator.tracking.process import this_process
 from orchestrator.tracking.redaction import redact, redact_tree
 from orchestrator.tracking.steps import StepFilter
@@ -92,7 +92,7 @@ class RunWriter:
         mark = this_process()
         own = {KEY_TAG: key, HOST_TAG: mark.host, PID_TAG: str(mark.pid), START_TAG: mark.start}
         own |= {PARENT_TAG: parent_run_id} if parent_run_id else {}
-        all_tags = {**_clean_tags(tags or {}), **own}
+        all_tags = {**clean_tags(tags or {}), **own}
         with guard(uri, f"start the run {name!r}"):
             found = client.search_runs([experiment_id], key_filter(key), max_results=1, order_by=["start_time ASC"])
             if not found:
@@ -158,7 +158,7 @@ class RunWriter:
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags; a tag that already has the value is left alone."""
-        self._write_tags({name: value for name, value in _clean_tags(tags).items() if self._tags.get(name) != value})
+        self._write_tags({name: value for name, value in clean_tags(tags).items() if self._tags.get(name) != value})
 
     def log_text(self, text: str, artifact_file: str) -> None:
         """Keep a text as a file of the run, e.g. `reports/normalize.txt`, credentials in addresses hidden."""
@@ -249,11 +249,6 @@ def _end_status(kind: type[BaseException] | None) -> EndStatus:
     if kind is None:
         return "FINISHED"
     return "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-
-
-def _clean_tags(tags: Mapping[str, Any]) -> dict[str, str]:
-    """Tags that MLflow accepts and anybody may read."""
-    return {safe_name(name): cut(str(redact_tree(value, name)), TAG_LIMIT) for name, value in tags.items()}
 
 
 def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
