@@ -27,6 +27,7 @@ from orchestrator.runtime.courier import Courier
 from orchestrator.runtime.journal import Journal
 from orchestrator.runtime.paths import JOURNAL, STUCK
 from orchestrator.runtime.stopping import StopFile
+from orchestrator.runtime.usage import Usage
 from orchestrator.runtime.watchdog import Watchdog
 from orchestrator.training.context import Request
 from orchestrator.training.parallel import wrap
@@ -68,8 +69,9 @@ class RayContext:
         self._courier = Courier()
         patience_s = config.scale.stuck_after_s
         self._watchdog = Watchdog(folder / STUCK, self.rank, self.world_size, patience_s, clock=clock)
-        self._journal, self._saver = None, None
+        self._journal, self._saver, self._usage = None, None, None
         if self.rank == 0:
+            self._usage = Usage(self.device, clock=clock)
             self._journal = Journal(folder / JOURNAL)
             # a run that continues from a checkpoint reports nothing again of what came before it
             self._saver = Saver(folder, settings=config.checkpoint, tell=self.note, first=self._journal.sync)
@@ -90,7 +92,8 @@ class RayContext:
 
     def report(self, metrics: Mapping[str, float]) -> None:
         self._watchdog.alive()
-        self._append(figures=dict(metrics))
+        if self._usage is not None:
+            self._append(figures=self._usage.beside(metrics))
 
     def save(self, state: TrainState) -> None:
         assert self._saver is not None, "checkpoints are rank 0's"

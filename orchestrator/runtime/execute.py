@@ -32,6 +32,7 @@ from orchestrator.runtime.paths import JOURNAL, STUCK, RunPaths
 from orchestrator.runtime.recorder import OpeningRecord, Recorder
 from orchestrator.runtime.stopping import StopFile, seldom
 from orchestrator.runtime.supervise import gone, wait_for
+from orchestrator.runtime.usage import Usage
 from orchestrator.runtime.worker import Assignment, train_worker
 
 
@@ -91,13 +92,15 @@ def loop_here(
 
     config, folder = assignment.settings(), Path(assignment.run_folder)
     journal, corpus = Journal(folder / JOURNAL), assignment.corpus(config)
+    device = device or _local_device(config)
+    usage = Usage(device)
 
     def note(text: str) -> None:  # from the thread that writes checkpoints too, where nothing may be recorded
         tell(text)
         journal.append(note=text)
 
     def reported(metrics: Mapping[str, float]) -> None:
-        journal.append(figures=dict(metrics))
+        journal.append(figures=usage.beside(metrics))
         said()
         on_report(metrics)
 
@@ -116,7 +119,7 @@ def loop_here(
         before_save=journal.sync,
         stop_requested=stop_requested,
         until=assignment.until,
-        device=device or _local_device(config),
+        device=device,
     )
     train_loop(config, corpus, context, assignment.given, pairs=assignment.pair_list(config, corpus))
     journal.sync()  # whoever listens may be on another machine

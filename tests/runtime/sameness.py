@@ -1,6 +1,6 @@
 """Whether two runs ended alike, bit for bit: the whole state in their last checkpoints, and every figure they logged.
 
-Left out are the figures that measure time: they are another every time, even of the same run.
+Left out are the figures that measure time or the machine: they are another every time, even of the same run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import orchestrator
 from orchestrator.config import RunConfig
 from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.train import tracking_uri
+from orchestrator.runtime.usage import SYSTEM
 from orchestrator.tracking import find_run, read_history
 from orchestrator.training.retention import checkpoints_in
 
@@ -37,11 +38,12 @@ def differences(config: RunConfig, first: str, second: str) -> list[str]:
 
 
 def logged(config: RunConfig, name: str) -> dict[str, Rows]:
-    """Every figure of a run by name, as rows in order of steps, without those that measure time."""
+    """Every figure of a run by name, as rows in order of steps, without those that measure time or the machine."""
     uri = tracking_uri(config)
     record = find_run(uri, config.tracking.experiment, name)
     assert record is not None, f"{uri} has no run {name!r}"
-    return {metric: read_history(uri, record.run_id, [metric]) for metric in record.metrics if metric not in TIMES}
+    counted = [name for name in record.metrics if name not in TIMES and not name.startswith(SYSTEM)]
+    return {metric: read_history(uri, record.run_id, [metric]) for metric in counted}
 
 
 def _content(checkpoint: Path) -> str:
