@@ -6,7 +6,7 @@ One process at a time records a run: the one that drives it, be it a driver or a
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +28,9 @@ class RecordTarget:
     total_steps: int
     parent_run_id: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    by_samples: str | None = None
+    """A metric that is recorded a second time with samples in the place of steps: MLflow's charts know no other axis,
+    and runs whose batches differ cannot be compared by steps."""
 
     def writer(self) -> RunWriter:
         """Start or continue the MLflow run."""
@@ -90,7 +93,7 @@ class Recorder:
         elif "facts" in rows[0]:
             self._announced(rows[0]["facts"])
         else:
-            self._note(rows[0]["note"])
+            self.note(rows[0]["note"])
         self._write(heard=dict(heard))
 
     def _announced(self, facts: Mapping[str, Any]) -> None:
@@ -108,7 +111,7 @@ class Recorder:
             if facts["ended"]["state"] == "stopped early":  # the other end is none: the run goes on one day
                 self.writer.set_tags({"ended": facts["ended"]["why"]})
         for note in facts.get("notes", ()):
-            self._note(note)
+            self.note(note)
 
     def running(self, **facts: Any) -> None:
         """Record that the run is under way, with facts for its status."""
@@ -123,7 +126,7 @@ class Recorder:
         self._write(state=state, **facts)
         self.writer.finish(_ENDS[state])
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
         """Record something that a person should know."""
         self.writer.set_tags({"note": text})
         notes = [*(read_json(self.target.paths.status) or {}).get("notes", []), {"at": time.time(), "text": text}]
@@ -142,10 +145,7 @@ class Recorder:
         self._write(state="running", start=first or start, restarts=restarts, run_id=self.writer.run_id)
 
     def _report(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.writer.log_history(
-            (int(row["figures"]["step"]), {key: value for key, value in row["figures"].items() if key != "step"})
-            for row in rows
-        )
+        self.writer.log_history(point for row in rows for point in self._points(row["figures"]))
         status = read_json(self.target.paths.status) or {}
         known, speed, step = dict(status.get("metrics", {})), status.get("steps_per_s"), 0
         for row in rows:
@@ -153,6 +153,13 @@ class Recorder:
             known |= row["figures"]
             speed = self._speed(step, row["at"], speed)
         self._write(step=step, metrics=known, steps_per_s=speed)
+
+    def _points(self, figures: Mapping[str, float]) -> Iterator[tuple[int, dict[str, float]]]:
+        """The figures of a report as (step, metrics)."""
+        yield int(figures["step"]), {key: value for key, value in figures.items() if key != "step"}
+        metric = self.target.by_samples
+        if metric is not None and metric in figures:
+            yield int(figures["samples"]), {f"by_samples/{metric}": figures[metric]}
 
     def _keep_pairs(self, content: bytes) -> None:
         """Store the list of validation pairs, in both places, when it is not there yet."""
@@ -168,7 +175,7 @@ class Recorder:
             try:
                 return write_bytes(paths.scores, scores_bytes(paths.pairs, scores))
             except DataError as error:  # somebody changed the list of pairs, which is no reason to end a run
-                self._note(f"the scores of the best validation are not kept: {error}")
+                self.note(f"the scores of the best validation are not kept: {error}")
         paths.scores.unlink(missing_ok=True)
 
     def _speed(self, step: int, at: float, known: float | None) -> float | None:

@@ -22,6 +22,7 @@ from orchestrator.errors import ConfigError, RunError, RunStopped
 from orchestrator.runtime import cluster, execute
 from orchestrator.runtime.identity import claim
 from orchestrator.runtime.paths import RunPaths, driving, read_json
+from orchestrator.runtime.patience import REFUSALS
 from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import OpeningRecord, Recorder, RecordTarget
 from orchestrator.runtime.stopping import StopFile, stoppable
@@ -176,14 +177,22 @@ def recording(target: RecordTarget, job: Assignment) -> Iterator[OpeningRecord]:
         try:
             yield record
         except BaseException as error:
-            if record.opened.exception() is not None:
-                recorder.refused(str(error))
-            # Ray answers SIGTERM with an exit when nobody else does
-            elif isinstance(error, (RunStopped, KeyboardInterrupt, SystemExit)):
-                recorder.end("stopped")
-            else:
-                recorder.end("failed", error=str(error))
+            try:
+                _end_with(error, record)
+            except REFUSALS as refusal:  # what ended the run is what a person has to know
+                error.add_note(f"besides, the record could not be closed: {refusal}")
             raise
+
+
+def _end_with(error: BaseException, record: OpeningRecord) -> None:
+    """Record that a run was ended by an error."""
+    if record.opened.exception() is not None:
+        record.recorder.refused(str(error))
+    # Ray answers SIGTERM with an exit when nobody else does
+    elif isinstance(error, (RunStopped, KeyboardInterrupt, SystemExit)):
+        record.recorder.end("stopped")
+    else:
+        record.recorder.end("failed", error=str(error))
 
 
 def _open(recorder: Recorder, job: Assignment) -> None:

@@ -94,6 +94,7 @@ class TrialRecords:
             total_steps=settings.train.steps,
             parent_run_id=self._parent_run_id,
             tags=tags | _swept(entry.point) | ({"start.state": state.state_hash} if state else {}),
+            by_samples=settings.checkpoint.metric,
         )
 
     def _record(self, entry: Entry) -> None:
