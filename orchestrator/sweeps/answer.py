@@ -26,13 +26,13 @@ def champion_of(metric: str, trials: list[TrialSummary]) -> TrialSummary | None:
     return max(known, key=lambda trial: score(metric, trial.best.value), default=None)  # type: ignore[union-attr]
 
 
-def answer_of(metric: str, trials: list[TrialSummary], gain: Interval | None) -> str:
+def answer_of(metric: str, trials: list[TrialSummary], lead: Interval | None) -> str:
     """One sentence.
 
     Args:
         metric: what the trials are judged by.
         trials: all of them.
-        gain: of the best trial over its baseline, corrected for the number of trials; none where there is no baseline.
+        lead: as in `SweepSummary`.
     """
     champion = champion_of(metric, trials)
     ended = [trial for trial in trials if not trial.baseline and trial.best is not None]
@@ -44,11 +44,11 @@ def answer_of(metric: str, trials: list[TrialSummary], gain: Interval | None) ->
     if champion.baseline:
         return f"no trial beats the pretrained file, whose {metric} is {champion.best.value:.4g}"
     best = f"trial {champion.trial} has the best {metric}, {champion.best.value:.4g}"
-    if gain is None:
+    if lead is None:
         return best
-    how_sure = f"the gain is {_signed(metric, gain.value)}, 95% interval {_signed(metric, gain.low)} to "
-    how_sure += f"{_signed(metric, gain.high)}, corrected for {len(ended)} trials"
-    if gain.low > 0:
+    how_sure = f"the gain is {_signed(metric, lead.value)}, 95% interval {_signed(metric, lead.low)} to "
+    how_sure += f"{_signed(metric, lead.high)}, corrected for {len(ended)} trials"
+    if lead.low > 0:
         return f"{best}, and beats the pretrained file: {how_sure}"
     return f"no trial clearly beats the pretrained file: {best}, but {how_sure}"
 

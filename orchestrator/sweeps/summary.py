@@ -77,6 +77,9 @@ class SweepSummary:
     """Every trial, the baselines first, in the order in which they were drawn."""
     champion: str | None
     """The id of the best one, which may be a baseline; none before there is any value."""
+    lead: Interval | None
+    """What the best trial has over the best untouched state, higher is better, with an interval that is corrected for
+    the number of trials that it was picked from; none where there is nothing to compare."""
     pairs: int
     """Validation pairs that all of them are judged on."""
     pairs_hash: str

@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.sweeps.report import REPORT, figures, render, write_report
 from orchestrator.sweeps.report.cost import cost_of
-from orchestrator.sweeps.report.view import duration, hero_bar, is_clear, overrides
+from orchestrator.sweeps.report.view import duration, hero_bar, overrides
 from orchestrator.sweeps.summary import Interval, Point, SweepSummary, TrialSummary
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'{{ 7*7 }}$x$"
@@ -83,6 +83,7 @@ def sweep(*trials: TrialSummary, champion: str | None = None, **rest: Any) -> Sw
         "name": "decay",
         "metric": "val/auc",
         "answer": "trial 001 beats the pretrained file",
+        "lead": None,
         "pairs": 2048,
         "pairs_hash": "9f31c7a2",
         "clips": 211,
@@ -101,6 +102,7 @@ FULL = sweep(
     trial("002", 0.8765, "stopped early", 200, why="behind at step 200"),
     trial("003", state="failed", why="CUDA out of memory"),
     champion="001",
+    lead=Interval(0.0393, 0.031, 0.048),
     importance={"optim.lr": 0.75, "loss.name": 0.25},
 )
 STATES = {
@@ -187,12 +189,10 @@ def test_the_champion_leads_and_is_green_only_when_clear() -> None:
     page = Page(rendered("full"))
     assert ("span", "class", "big good") in page.attributes
     assert ("tr", "class", "champion ") in page.attributes
-    near = sweep(*(trial(f"{i:03d}", 0.907) for i in range(1, 40)), champion="001")
-    gain = near.trials[0].gain
-    assert gain is not None and gain.low > 0
-    assert not is_clear(gain, near)
-    assert is_clear(gain, sweep(near.trials[0]))
+    near = replace(FULL, lead=Interval(0.0393, -0.001, 0.08))
     assert ("span", "class", "big open") in Page(render(near)).attributes
+    assert "no gain at all lies within it" in render(near) and "no gain at all" not in rendered("full")
+    assert "champion-gain" not in render(replace(FULL, champion="000")), "an untouched state has no gain over itself"
 
 
 def test_a_running_sweep_says_so() -> None:

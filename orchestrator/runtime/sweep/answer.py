@@ -46,13 +46,14 @@ def summarize(
     assert config.sweep is not None
     metric, facts = config.checkpoint.metric, _Facts(config, work.paths, ledger)
     trials = [facts.trial(entry) for entry in list(ledger.entries.values())]
-    champion, pairs = champion_of(metric, trials), facts.pairs()
+    champion, lead, pairs = champion_of(metric, trials), facts.lead(trials), facts.pairs()
     return SweepSummary(
         name=work.paths.name,
         metric=metric,
-        answer=answer_of(metric, trials, facts.corrected_gain(trials)),
+        answer=answer_of(metric, trials, lead),
         trials=tuple(trials),
         champion=None if champion is None else champion.trial,
+        lead=lead,
         pairs=len(pairs.labels) if pairs else 0,
         pairs_hash=pairs.pairs_hash if pairs else "",
         clips=len(set(pairs.clips)) if pairs else 0,
@@ -143,7 +144,7 @@ class _Facts:
             run_id=str(status.get("run_id") or ""),
         )
 
-    def corrected_gain(self, trials: list[TrialSummary]) -> Interval | None:
+    def lead(self, trials: list[TrialSummary]) -> Interval | None:
         """What the best trial has over the best starting state, sure enough for the best of so many."""
         best = champion_of(self._metric, [trial for trial in trials if not trial.baseline])
         start = champion_of(self._metric, [trial for trial in trials if trial.baseline])

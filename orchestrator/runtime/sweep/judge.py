@@ -27,6 +27,7 @@ from orchestrator.training.policies import STATE
 
 TRAINED = "trial/samples"
 """Key of a result: the samples that the trial has trained on since its own start."""
+_NEVER: int = math.inf  # type: ignore[assignment]  # samples after which a trial is paused to let others catch up
 _STATES = tuple(LearningState)
 
 
@@ -151,8 +152,7 @@ def build_judge(config: RunConfig, ledger: Ledger, tell: Callable[[str], None]) 
         most = max(samples_of(config), grace) + 1
         inner = ASHAScheduler(TRAINED, metric, mode, most, grace, reduction_factor=sweep.reduction)
     elif sweep.scheduler == "median":
-        # it never pauses a trial to let others catch up
-        inner = MedianStoppingRule(TRAINED, metric, mode, grace, min_samples_required=2, min_time_slice=math.inf)
+        inner = MedianStoppingRule(TRAINED, metric, mode, grace, min_samples_required=2, min_time_slice=_NEVER)
     return Judge(inner, ledger, metric, sweep.scheduler, tell)
 
 

@@ -65,12 +65,13 @@ def _content(summary: SweepSummary) -> dict[str, Any]:
     """What the template fills in."""
     trained = [trial for trial in summary.trials if not trial.baseline]
     champion = view.champion_of(summary)
+    lead = summary.lead if champion and not champion.baseline else None
     return {
         "sweep": summary,
         "trained": trained,
         "champion": champion,
-        "hero": view.hero_bar(champion.gain) if champion and champion.gain else None,
-        "clear": bool(champion and champion.gain and view.is_clear(champion.gain, summary)),
+        "lead": lead,
+        "hero": view.hero_bar(lead) if lead else None,
         "facts": view.facts(summary),
         "columns": view.columns(summary),
         "lines": view.ranking_lines(summary),

@@ -11,15 +11,12 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 from orchestrator.charts.scales import ABSENT, value_text
 from orchestrator.charts.style import STATES, counted, title_of, window
-from orchestrator.sweeps.answer import corrected_confidence
 from orchestrator.sweeps.report.cost import cost_of
 from orchestrator.sweeps.summary import Interval, SweepSummary, TrialSummary
-from orchestrator.training.intervals import Z
 
 UNSETTLED = ("running", "waiting")
 
@@ -102,14 +99,6 @@ def champion_of(summary: SweepSummary) -> TrialSummary | None:
 def hero_bar(gain: Interval) -> Bar:
     """The champion's gain on a line of its own, with no gain on it."""
     return _bar(gain, _gain_limits([gain]))
-
-
-def is_clear(gain: Interval, summary: SweepSummary) -> bool:
-    """Whether the best trial's gain is above zero although it was picked among all that have a value."""
-    rivals = [trial for trial in summary.trials if trial.best and not trial.baseline]
-    confidence = corrected_confidence(len(rivals))
-    wider = NormalDist().inv_cdf(0.5 + confidence / 2) / Z
-    return gain.value > wider * (gain.value - gain.low)
 
 
 def overrides(trial: TrialSummary) -> str:
