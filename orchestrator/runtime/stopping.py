@@ -28,12 +28,11 @@ class StopFile:
 
     def clear(self) -> None:
         """Nobody asks: what was asked of an earlier start is done with."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(b"")
+        self._write(b"")
 
     def ask(self) -> None:
         """Ask the run to save and leave."""
-        self.path.write_bytes(b"stop\n")
+        self._write(b"stop\n")
 
     def asked(self) -> bool:
         """Whether somebody asks."""
@@ -41,6 +40,10 @@ class StopFile:
             return bool(self.path.read_bytes())
         except FileNotFoundError:
             return False
+
+    def _write(self, content: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(content)
 
 
 @contextmanager

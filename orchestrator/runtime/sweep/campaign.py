@@ -119,7 +119,8 @@ class Campaign:
             self._ended, self._shown = ended, now
             self._show(self.seconds)
         if not self.stopped:
-            self.stopped = "asked" if StopFile(self._work.paths.folder).asked() else self._used_up()
+            asked = StopFile(self._work.paths.folder).asked()
+            self.stopped = "asked" if asked else used_up(self._config, self._work, self._ledger, self.seconds)
         if self.stopped:
             self.ask()
 
@@ -178,16 +179,6 @@ class Campaign:
         found = [score(metric, row[metric]) for row in validations(self._work.paths.trial(trial).journal)]
         return max(found, default=None)
 
-    def _used_up(self) -> str:
-        """Which part of the budget is used up; empty while none is."""
-        sweep = self._config.sweep
-        assert sweep is not None
-        if sweep.hours is not None and self.seconds >= sweep.hours * 3600:
-            return f"`sweep.hours` ({sweep.hours:g}) are used up"
-        if sweep.samples is not None and (seen := samples_seen(self._work, self._ledger)) >= sweep.samples:
-            return f"`sweep.samples` ({sweep.samples:,}) are used up: {seen:,} were trained on"
-        return ""
-
     def _share_states(self) -> Mapping[str, Any]:
         """The starting states in Ray's object store; one that does not fit there is read by every trial."""
         references: dict[str, Any] = {}
@@ -236,6 +227,17 @@ def _error_of(trial: Trial) -> str:
 def spent_s(paths: RunPaths) -> float:
     """Wall time of a sweep, up to the latest start."""
     return float((read_json(paths.status) or {}).get("spent_s", 0.0))
+
+
+def used_up(config: RunConfig, work: SweepWork, ledger: Ledger, seconds: float) -> str:
+    """Which part of a sweep's budget is used up after so many seconds of wall time; empty while none is."""
+    sweep = config.sweep
+    assert sweep is not None
+    if sweep.hours is not None and seconds >= sweep.hours * 3600:
+        return f"`sweep.hours` ({sweep.hours:g}) are used up"
+    if sweep.samples is not None and (seen := samples_seen(work, ledger)) >= sweep.samples:
+        return f"`sweep.samples` ({sweep.samples:,}) are used up: {seen:,} were trained on"
+    return ""
 
 
 def samples_seen(work: SweepWork, ledger: Ledger) -> int:

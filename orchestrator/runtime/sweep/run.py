@@ -28,7 +28,7 @@ from orchestrator.runtime.stopping import StopFile, stoppable
 from orchestrator.runtime.supervise import wait_for
 from orchestrator.runtime.sweep.answer import conclude, log_progress, summarize
 from orchestrator.runtime.sweep.budget import with_budget
-from orchestrator.runtime.sweep.campaign import Campaign, spent_s
+from orchestrator.runtime.sweep.campaign import Campaign, spent_s, used_up
 from orchestrator.runtime.sweep.champion import crown
 from orchestrator.runtime.sweep.ledger import Ledger
 from orchestrator.runtime.sweep.records import TrialRecords
@@ -111,7 +111,9 @@ def start(config: RunConfig, name: str, console: Console, more: Mapping[str, flo
 
 
 def _run(config: RunConfig, work: SweepWork, ledger: Ledger, console: Console, tell: Tell) -> SweepResult:
-    paths, left = work.paths, is_left(config, ledger)
+    paths, seconds = work.paths, spent_s(work.paths)
+    stopped = used_up(config, work, ledger, seconds)
+    left = is_left(config, ledger) and not stopped
     if left:
         cluster.connect(config.scale)
         cluster.require_cpus(config.scale)
@@ -121,7 +123,6 @@ def _run(config: RunConfig, work: SweepWork, ledger: Ledger, console: Console, t
         recorder = record.wait()
         trials = TrialRecords(work, ledger, target, recorder.writer.run_id, tell)
         recorder.running(trials=all_trials(config, ledger), metric=config.checkpoint.metric)
-        seconds, stopped = spent_s(paths), ""
         if left:
             shown = Patience(work.settings({}).checkpoint.retry_s, "the report", tell)
 
