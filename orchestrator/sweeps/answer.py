@@ -6,12 +6,10 @@ than the file one will look better at 95% by luck alone.
 
 from __future__ import annotations
 
+from orchestrator.charts.style import shown, shown_gain, title_of
 from orchestrator.sweeps.summary import Interval, TrialSummary
 from orchestrator.training.intervals import CONFIDENCE
 from orchestrator.training.metrics import score
-
-_POINTS = {"val/accuracy": 100.0}
-"""Metrics that people count in percentage points."""
 
 
 def corrected_confidence(trials: int) -> float:
@@ -35,25 +33,19 @@ def answer_of(metric: str, trials: list[TrialSummary], lead: Interval | None) ->
         lead: as in `SweepSummary`.
     """
     champion = champion_of(metric, trials)
-    ended = [trial for trial in trials if not trial.baseline and trial.best is not None]
-    if champion is None:
+    if champion is None or champion.best is None:
         return "nothing has been validated yet"
-    assert champion.best is not None
-    if not ended:
-        return f"the starting state has {metric} {champion.best.value:.4g}; no trial has been validated yet"
+    name, value = title_of(metric), shown(metric, champion.best.value)
+    if all(trial.baseline or trial.best is None for trial in trials):
+        return f"the untouched file has {name} {value}; no trial has been validated yet"
     if champion.baseline:
-        return f"no trial beats the pretrained file, whose {metric} is {champion.best.value:.4g}"
-    best = f"trial {champion.trial} has the best {metric}, {champion.best.value:.4g}"
-    if lead is None:
-        return best
-    how_sure = f"the gain is {_signed(metric, lead.value)}, 95% interval {_signed(metric, lead.low)} to "
-    how_sure += f"{_signed(metric, lead.high)}, corrected for {len(ended)} trials"
+        return f"no trial beats the untouched file, whose {name} is {value}"
+    start = champion_of(metric, [trial for trial in trials if trial.baseline])
+    if lead is None or start is None or start.best is None:
+        return f"trial {champion.trial} has the best {name}, {value}"
+    found = f"{name} {value} instead of {shown(metric, start.best.value)}"
+    low, high = shown_gain(metric, lead.low), shown_gain(metric, lead.high)
+    sure = f"gain {shown_gain(metric, lead.value)}, 95% interval {low} to {high}"
     if lead.low > 0:
-        return f"{best}, and beats the pretrained file: {how_sure}"
-    return f"no trial clearly beats the pretrained file: {best}, but {how_sure}"
-
-
-def _signed(metric: str, value: float) -> str:
-    if metric in _POINTS:
-        return f"{value * _POINTS[metric]:+.1f} points"
-    return f"{value:+.4f}"
+        return f"trial {champion.trial} beats the untouched file: {found} ({sure})"
+    return f"no trial clearly beats the untouched file: the best, trial {champion.trial}, has {found} ({sure})"

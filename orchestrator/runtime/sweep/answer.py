@@ -25,8 +25,8 @@ from orchestrator.training.retention import best_of, checkpoints_in
 
 _ENDS = ("finished", "stopped early", "failed")
 _OPTIMISTIC = (
-    "the best of many trials on the same pairs looks better than it is: judge the champion once more on other clips, "
-    "with `orchestrator evaluate`"
+    "the best of many trials on the same pairs looks better than it is: judge the champion once more on clips that no "
+    "trial was chosen by, with orchestrator evaluate"
 )
 
 
