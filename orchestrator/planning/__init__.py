@@ -28,6 +28,7 @@ from orchestrator.planning.machine import free_disk, planned_device
 from orchestrator.planning.probe import BUDGET_S
 from orchestrator.planning.sizes import disk_use, happenings
 from orchestrator.runtime.paths import RunPaths
+from orchestrator.sweeps.search import total_trials
 from orchestrator.training.batching import has_batch_norm
 from orchestrator.training.fitting import check_fits
 from orchestrator.training.freezing import check_freeze, count_parameters, count_trained
@@ -75,7 +76,7 @@ def plan(
     notes, problems = list(notes), list[str]()
     net = _attempt(lambda: check_freeze(config), problems)
     fits, net = net is not None and training_problem(config.model) is None, net or skeleton(config.model)
-    facts = _model_facts(config, net) | _length_facts(config) | _data_facts(config)
+    facts = _model_facts(config, net) | _length_facts(config) | _data_facts(config) | _sweep_facts(config)
     done, start = _attempt(lambda: _start(config, name), problems) or (0, "unknown")
     for facts_of in (_corpus_facts, _start_facts, lambda config: _disk_facts(config, net, notes, problems)):
         facts |= _attempt(lambda: facts_of(config), problems) or {}  # noqa: B023
@@ -125,6 +126,20 @@ def _data_facts(config: RunConfig) -> dict[str, Any]:
     negatives = ", ".join(f"{name} {weight / total:.0%}" for name, weight in weights.items())
     augment = ", ".join(f"{name} {value:g}" for name, value in dict(data.augment).items() if value)
     return {"negatives": negatives, "augmentation": augment or "none"}
+
+
+def _sweep_facts(config: RunConfig) -> dict[str, Any]:
+    """What all trials are together; everything else in a plan is of one of them."""
+    if config.sweep is None:
+        return {}
+    sweep, trials = config.sweep, total_trials(config)
+    limits = {"hours": sweep.hours, "samples": sweep.samples}
+    budget = "".join(f", at most {value:,g} {name}" for name, value in limits.items() if value is not None)
+    return {
+        "trials": f"{trials}, search {sweep.search}, scheduler {sweep.scheduler}{budget}; what follows is of one of them",
+        "swept": ", ".join(sweep.space),
+        "samples of all trials": trials * config.train.steps * config.train.global_batch,
+    }
 
 
 def _corpus_facts(config: RunConfig) -> dict[str, Any]:

@@ -37,9 +37,9 @@ def answer_of(metric: str, trials: list[TrialSummary], lead: Interval | None) ->
         return "nothing has been validated yet"
     name, value = title_of(metric), shown(metric, champion.best.value)
     if all(trial.baseline or trial.best is None for trial in trials):
-        return f"the untouched file has {name} {value}; no trial has been validated yet"
+        return f"the pretrained file has {name} {value}; no trial has been validated yet"
     if champion.baseline:
-        return f"no trial beats the untouched file, whose {name} is {value}"
+        return f"no trial beats the pretrained file, whose {name} is {value}"
     start = champion_of(metric, [trial for trial in trials if trial.baseline])
     if lead is None or start is None or start.best is None:
         return f"trial {champion.trial} has the best {name}, {value}"
@@ -47,5 +47,5 @@ def answer_of(metric: str, trials: list[TrialSummary], lead: Interval | None) ->
     low, high = shown_gain(metric, lead.low), shown_gain(metric, lead.high)
     sure = f"gain {shown_gain(metric, lead.value)}, 95% interval {low} to {high}"
     if lead.low > 0:
-        return f"trial {champion.trial} beats the untouched file: {found} ({sure})"
-    return f"no trial clearly beats the untouched file: the best, trial {champion.trial}, has {found} ({sure})"
+        return f"trial {champion.trial} beats the pretrained file: {found} ({sure})"
+    return f"no trial clearly beats the pretrained file: the best, trial {champion.trial}, has {found} ({sure})"

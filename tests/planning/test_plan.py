@@ -43,6 +43,14 @@ def test_problems_come_together(tiny_config: RunConfig, tmp_path: Path) -> None:
     assert len(looked.problems) == 2 and looked.facts["checkpoints kept"] == 2
 
 
+def test_a_sweep_is_planned_as_a_whole_and_by_trial(tiny_config: RunConfig) -> None:
+    space = {"optim.lr": {"grid": [1e-3, 1e-4]}, "train.seed": {"grid": [1, 2, 3]}}
+    config = apply_settings(tiny_config, {"sweep": {"space": space, "search": "grid", "hours": 2}})
+    facts = plan(config, probe=False).facts
+    assert facts["trials"].startswith("6, search grid, scheduler none, at most 2 hours")
+    assert facts["samples of all trials"] == 6 * 12 * 8 and facts["samples"] == 12 * 8
+
+
 def test_hours_and_validations(tiny_config: RunConfig) -> None:
     facts = plan(apply_settings(tiny_config, {"train.steps": 4500, "eval.every": 1000}), probe=False).facts
     # 4500 steps of 8 windows of 5 frames at 25 frames a second; step 0, four thousands and the last
