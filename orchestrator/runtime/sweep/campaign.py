@@ -25,6 +25,7 @@ from orchestrator.config.schema import RunConfig, Verb
 from orchestrator.runtime import cluster
 from orchestrator.runtime.failures import last_line
 from orchestrator.runtime.paths import RunPaths, read_json
+from orchestrator.runtime.patience import Patience
 from orchestrator.runtime.recorder import Recorder
 from orchestrator.runtime.sharing import share
 from orchestrator.runtime.stopping import StopFile
@@ -82,6 +83,7 @@ class Campaign:
         self._began = self._noted = clock()
         self._ended, self._shown = 0, -math.inf
         self._before = spent_s(work.paths)
+        self._patience = Patience(config.checkpoint.retry_s, "the sweep's status", tell)
         self._search: LedgerSearch | None = None
         self._asked_at: float | None = None
         self.stopped = ""
@@ -114,7 +116,7 @@ class Campaign:
         now = self._clock()
         if now - self._noted >= _SPENT_EVERY_S:
             self._noted = now
-            self._recorder.running(spent_s=self.seconds)
+            self._patience.attempt(lambda: self._recorder.running(spent_s=self.seconds))
         if ended != self._ended and now - self._shown >= _SHOW_EVERY_S:
             self._ended, self._shown = ended, now
             self._show(self.seconds)
