@@ -136,7 +136,7 @@ def _sweep_facts(config: RunConfig) -> dict[str, Any]:
     limits = {"hours": sweep.hours, "samples": sweep.samples}
     budget = "".join(f", at most {value:,g} {name}" for name, value in limits.items() if value is not None)
     return {
-        "trials": f"{trials}, search {sweep.search}, scheduler {sweep.scheduler}{budget}; what follows is of one of them",
+        "trials": f"{trials}, search {sweep.search}, scheduler {sweep.scheduler}{budget}; the rest is of one of them",
         "swept": ", ".join(sweep.space),
         "samples of all trials": trials * config.train.steps * config.train.global_batch,
     }

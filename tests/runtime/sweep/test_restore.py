@@ -18,18 +18,18 @@ from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.sweep.ledger import Ledger, TrialState
 from orchestrator.tracking import child_runs, find_run, resolve_uri
 from tests.runtime.nodes import ENVIRONMENT, Nodes
-from tests.runtime.processes import Driver, wait_for
+from tests.runtime.processes import Driver
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-STEPS, EVERY = 240, 20
+TRIALS, STEPS, EVERY = 4, 160, 20
 
 
 @pytest.fixture
 def config(swept: RunConfig) -> RunConfig:
-    """Six trials that take seconds each, two at a time."""
+    """Trials that take seconds each, two at a time."""
     space = {"optim.lr": {"loguniform": [1e-4, 1e-2]}, "optim.weight_decay": {"choice": [0.0, 0.1]}}
     settings: dict[str, Any] = {"train.steps": STEPS, "eval.every": EVERY, "checkpoint.every": EVERY}
-    return apply_settings(swept, {**settings, "sweep": {"space": space, "trials": 6, "max_concurrent": 2}})
+    return apply_settings(swept, {**settings, "sweep": {"space": space, "trials": TRIALS, "max_concurrent": 2}})
 
 
 @pytest.fixture
@@ -75,25 +75,43 @@ def test_a_driver_that_is_killed_three_times_changes_nothing(config: RunConfig, 
     begin(drivers, config, "calm").finish()
     calm, paths, chance = RunPaths.of(config.storage, "calm"), RunPaths.of(config.storage, "killed"), random.Random(3)
     for _ in range(3):
-        wanted = steps_taken(paths) + chance.randint(60, 240)
+        wanted = steps_taken(paths) + chance.randint(30, 120)
         driver = begin(drivers, config, "killed")
         driver.until(lambda: steps_taken(paths) >= wanted, "some steps")  # noqa: B023
         driver.kill()
-    begin(drivers, config, "killed").finish()
+    _stop_and_continue(config, drivers, paths)
     assert curves(paths) == curves(calm), "the same trials, with the same figures, bit for bit"
     ledgers = [Ledger(place.ledger).entries for place in (calm, paths)]
     assert ledgers[0] == ledgers[1] and {entry.state for entry in ledgers[1].values()} == {TrialState.FINISHED}
     # each of two running trials may lose what came after its latest checkpoint, three times
-    assert steps_taken(paths) <= 6 * STEPS + 3 * 2 * EVERY
-    _check_records(config, "killed", trials=6)
+    assert steps_taken(paths) <= TRIALS * STEPS + 3 * 2 * EVERY
+    _check_records(config, "killed")
 
 
-def _check_records(config: RunConfig, name: str, trials: int) -> None:
+def _stop_and_continue(config: RunConfig, drivers: list[Driver], paths: RunPaths) -> None:
+    """Asked to stop instead of killed, trials save and lose nothing."""
+    driver = begin(drivers, config, "killed")
+    said = f"of {TRIALS + 1} trials have ended; give the same command again"
+    driver.until(lambda: "LEARNING" in driver.said or "AT_CHANCE" in driver.said, "a trial to run")
+    (paths.folder / "stop").write_text("stop\n")
+    assert driver.wait() == 130 and said in driver.said, driver.said
+    assert json.loads(paths.status.read_text())["state"] == "stopped"
+    before = steps_taken(paths)
+    begin(drivers, config, "killed").finish()
+    left = TRIALS * STEPS - sum(_reached(journal) for journal in paths.folder.glob("trials/*/journal.jsonl"))
+    assert left == 0 and before < steps_taken(paths)
+
+
+def _reached(journal: Path) -> int:
+    return max(int(row.get("figures", {}).get("step", 0)) for row, _ in read_journal(journal, 0))
+
+
+def _check_records(config: RunConfig, name: str) -> None:
     uri = resolve_uri(config.tracking.uri, config.storage, {})
     parent = find_run(uri, config.tracking.experiment, name)
     assert parent is not None and parent.status == "FINISHED"
     children = child_runs(uri, config.tracking.experiment, parent.run_id)
-    assert Counter(child.tags["trial"] for child in children) == Counter(f"{n:03d}" for n in range(trials + 1))
+    assert Counter(child.tags["trial"] for child in children) == Counter(f"{n:03d}" for n in range(TRIALS + 1))
     assert {child.status for child in children} == {"FINISHED"}
     for child in children:
         steps = Counter(step for step, _ in _points(uri, child.run_id))
@@ -112,13 +130,13 @@ def _points(uri: str, run_id: str) -> list[tuple[int, float]]:
 def test_a_node_that_is_lost_with_two_trials_is_replaced(config: RunConfig, drivers: list[Driver]) -> None:
     nodes = Nodes()
     try:
-        lost = [nodes.add(cpus=2) for _ in range(1)]
+        lost = nodes.add(cpus=2)
         driver = begin(drivers, config, "moved", env={"RAY_ADDRESS": nodes.address, **ENVIRONMENT})
         paths = RunPaths.of(config.storage, "moved")
         driver.until(lambda: len([curve for curve in curves(paths).values() if len(curve) > 2]) >= 2, "two trials")
         nodes.add(cpus=2)
         began = time.monotonic()
-        nodes.kill(lost[0])
+        nodes.kill(lost)
         driver.finish()
         print(f"measured: {time.monotonic() - began:.1f} s from the loss to the end")
     finally:
@@ -126,18 +144,4 @@ def test_a_node_that_is_lost_with_two_trials_is_replaced(config: RunConfig, driv
     assert {entry.state for entry in Ledger(paths.ledger).entries.values()} == {TrialState.FINISHED}
     assert all(curve[-1][0] in (0, STEPS) for curve in curves(paths).values())
     assert "is tried again: its process died" in driver.said
-    _check_records(config, "moved", trials=6)
-
-
-def test_one_that_is_asked_to_stop_saves_and_continues(config: RunConfig, drivers: list[Driver]) -> None:
-    driver = begin(drivers, config, "asked")
-    paths = RunPaths.of(config.storage, "asked")
-    driver.until(lambda: steps_taken(paths) > 100, "some steps")
-    (paths.folder / "stop").write_text("stop\n")
-    assert driver.wait() == 130 and "of 7 trials have ended; give the same command again" in driver.said
-    status = json.loads(paths.status.read_text())
-    assert status["state"] == "stopped"
-    before = steps_taken(paths)
-    begin(drivers, config, "asked").finish()
-    assert steps_taken(paths) == 6 * STEPS and before < 6 * STEPS, "what they saved when they left is where they go on"
-    wait_for(lambda: json.loads(paths.status.read_text())["state"] == "finished", "the end")
+    _check_records(config, "moved")

@@ -67,6 +67,7 @@ def _check_second_call(config: RunConfig, result: SweepResult) -> None:
     assert {path: path.stat().st_mtime_ns for path in result.folder.glob("trials/*/step-*/manifest.json")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_a_sweep_is_extended_and_its_best_trial_goes_on(swept: RunConfig) -> None:
     first = sweep(swept, "grow")
@@ -99,6 +100,7 @@ def test_a_trial_that_cannot_train_is_marked_and_the_sweep_goes_on(swept: RunCon
     assert sorted(child.status for child in children) == ["FAILED", "FINISHED", "FINISHED"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_several_starting_states_and_none(swept: RunConfig, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
@@ -114,6 +116,7 @@ def test_several_starting_states_and_none(swept: RunConfig, tmp_path: Path) -> N
     assert len(list((Path(swept.storage) / "states").iterdir())) == 1, "equal files are one state"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_hours_that_are_used_up_stop_it_and_more_of_them_continue_it(swept: RunConfig) -> None:
     config = apply_settings(swept, {"train.steps": 2000, "eval.every": 1, "sweep.hours": 0.5 / 3600})
