@@ -58,6 +58,22 @@ WORKERS, THREADS = 2, 1
 WARM = 10
 """Steps that do not count: allocators and caches fill."""
 WAYS = ("torchrun", "cold", "running")
+MODEL: dict[str, Any] = {
+    "name": "stable_syncnet",
+    "num_frames": 5,
+    "resolution": 64,
+    "audio_encoder": {
+        "in_channels": 1,
+        "block_out_channels": [32, 64, 128],
+        "downsample_factors": [[4, 2], [4, 4], [5, 2]],
+    },
+    "visual_encoder": {
+        "in_channels": 15,
+        "block_out_channels": [32, 64, 128],
+        "downsample_factors": [2, [4, 4], [4, 8]],
+    },
+}
+"""A net that takes about a tenth of a second per step."""
 _PATIENCE_S = 600
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -94,21 +110,7 @@ def write_config(folder: Path, steps: int) -> None:
     make_corpus(folder / "videos", speakers=4, clips_per_speaker=2, seconds=1.6, size=64)
     prepare_local(folder / "videos", folder / "corpus", PreparationConfig(resolution=64, val_fraction=0.25))
     config = {
-        "model": {
-            "name": "stable_syncnet",
-            "num_frames": 5,
-            "resolution": 64,
-            "audio_encoder": {
-                "in_channels": 1,
-                "block_out_channels": [32, 64, 128],
-                "downsample_factors": [[4, 2], [4, 4], [5, 2]],
-            },
-            "visual_encoder": {
-                "in_channels": 15,
-                "block_out_channels": [32, 64, 128],
-                "downsample_factors": [2, [4, 4], [4, 8]],
-            },
-        },
+        "model": MODEL,
         "data": {"path": str(folder / "corpus"), "loader_threads": 1},
         "train": {"steps": steps, "global_batch": 16, "micro_batch": 8, "log_every": 10},
         "eval": {"every": steps, "pairs": 32},

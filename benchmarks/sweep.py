@@ -28,6 +28,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from orchestration import MODEL
+
 TRIALS, LANES, THREADS = 8, 2, 1
 _LOOK_S = 0.5
 
@@ -59,21 +61,7 @@ def write_config(folder: Path, steps: int) -> None:
     make_corpus(folder / "videos", speakers=4, clips_per_speaker=2, seconds=1.6, size=64)
     prepare_local(folder / "videos", folder / "corpus", PreparationConfig(resolution=64, val_fraction=0.25))
     config: dict[str, Any] = {
-        "model": {
-            "name": "stable_syncnet",
-            "num_frames": 5,
-            "resolution": 64,
-            "audio_encoder": {
-                "in_channels": 1,
-                "block_out_channels": [32, 64, 128],
-                "downsample_factors": [[4, 2], [4, 4], [5, 2]],
-            },
-            "visual_encoder": {
-                "in_channels": 15,
-                "block_out_channels": [32, 64, 128],
-                "downsample_factors": [2, [4, 4], [4, 8]],
-            },
-        },
+        "model": MODEL,
         "data": {"path": str(folder / "corpus"), "loader_threads": 1},
         "train": {"steps": 1, "global_batch": 16, "micro_batch": 16, "log_every": 10},
         "eval": {"every": max(1, steps // 5), "pairs": 64},
