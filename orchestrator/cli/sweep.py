@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -93,7 +94,7 @@ def _print_ranking(result: Any) -> None:
     table = Table("rank", "trial", result.summary.metric, "gain", "step", "state", "settings", box=None)
     for rank, row in enumerate(result.ranking, 1):
         settings = ", ".join(f"{key}={_short(value)}" for key, value in row.settings.items())
-        name = f"{row.trial} (untouched {row.init})" if row.baseline else row.trial
+        name = f"{row.trial} (untouched {Path(row.init).name})" if row.baseline else row.trial
         table.add_row(
             str(rank), name, _interval(row.best), _interval(row.gain), str(row.best_step), row.state, settings
         )

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.runtime.listener import Listener
 from orchestrator.runtime.paths import read_json
-from orchestrator.runtime.patience import Patience
+from orchestrator.runtime.patience import REFUSALS, Patience
 from orchestrator.runtime.recorder import Recorder, RecordTarget
 from orchestrator.runtime.sweep.ledger import Entry, Ledger, TrialState
 from orchestrator.runtime.sweep.work import SweepWork
@@ -78,9 +79,13 @@ class TrialRecords:
                 self._conclude(trial, str(entry.state) if _is_final(entry) else "stopped", entry.why)
             time.sleep(_PAUSE_S * bool(self._open.keys() - self._closed))
 
-    def run_id(self, trial: str) -> str:
-        """MLflow's id of a trial's run; empty before there is one."""
-        return str((read_json(self._work.paths.trial(trial).status) or {}).get("run_id", ""))
+    def abandon(self) -> None:
+        """Record at once what can be, when the sweep ends with an error: no run is left as if it went on."""
+        for trial in self._open.keys() - self._closed:
+            entry = self._ledger.entries[trial]
+            with suppress(*REFUSALS):
+                if self._open[trial].look():
+                    self._open[trial].conclude(str(entry.state) if _is_final(entry) else "stopped", entry.why)
 
     def target(self, entry: Entry) -> RecordTarget:
         """Where a trial is recorded."""

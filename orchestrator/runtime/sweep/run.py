@@ -121,20 +121,20 @@ def _run(config: RunConfig, work: SweepWork, ledger: Ledger, console: Console, t
     target = RecordTarget(paths, uri, experiment, paths.name, steps, tags={"kind": "sweep"})
     with recording(target, Assignment({**work.config}, str(paths.folder), None)) as record:
         recorder = record.wait()
-        trials = TrialRecords(work, ledger, target, recorder.writer.run_id, tell)
         recorder.running(trials=all_trials(config, ledger), metric=config.checkpoint.metric)
-        if left:
-            shown = Patience(work.settings({}).checkpoint.retry_s, "the report", tell)
-
-            def show(seconds: float) -> None:
-                shown.attempt(lambda: _show(config, work, ledger, recorder, seconds))
-
-            campaign = Campaign(config, work, ledger, trials, recorder, tell, show=show)
-            with stoppable(StopFile(paths.folder), tell), follow(paths, console):
-                _drive(campaign)
-            seconds, stopped = campaign.seconds, campaign.stopped
-        trials.finish()
-        return _finish(config, work, ledger, recorder, seconds, stopped, tell)
+        trials = TrialRecords(work, ledger, target, recorder.writer.run_id, tell)
+        told = _Told(config, work, ledger, recorder, tell)
+        try:
+            if left:
+                campaign = Campaign(config, work, ledger, trials, recorder, tell, show=told.show)
+                with stoppable(StopFile(paths.folder), tell), follow(paths, console):
+                    _drive(campaign)
+                seconds, stopped = campaign.seconds, campaign.stopped
+            trials.finish()
+        except BaseException:
+            trials.abandon()
+            raise
+        return told.finish(seconds, stopped)
 
 
 def _drive(campaign: Campaign) -> None:
@@ -145,37 +145,51 @@ def _drive(campaign: Campaign) -> None:
         raise
 
 
-def _show(config: RunConfig, work: SweepWork, ledger: Ledger, recorder: Recorder, seconds: float) -> None:
-    """The report of a sweep that goes on, and how far it is in MLflow."""
-    summary = summarize(config, work, ledger, hours=seconds / 3600, uri=recorder.target.uri)
-    write_report(summary, work.paths.folder)
-    log_progress(summary, recorder)
+class _Told:
+    """What is told of a sweep besides its trials: the report and the answer, while it runs and at its end."""
 
+    def __init__(self, config: RunConfig, work: SweepWork, ledger: Ledger, recorder: Recorder, tell: Tell) -> None:
+        self._config, self._work, self._ledger, self._recorder, self._tell = config, work, ledger, recorder, tell
+        self._shown = Patience(config.checkpoint.retry_s, "the report", tell)
 
-def _finish(
-    config: RunConfig,
-    work: SweepWork,
-    ledger: Ledger,
-    recorder: Recorder,
-    seconds: float,
-    stopped: str,
-    tell: Tell,
-) -> SweepResult:
-    def concluded() -> tuple[SweepSummary, Path]:
-        recorder.running(spent_s=seconds)
-        summary = summarize(config, work, ledger, hours=seconds / 3600, uri=recorder.target.uri, stopped=stopped)
-        return summary, conclude(summary, work.paths, recorder)
+    def show(self, seconds: float) -> None:
+        """The report of a sweep that goes on, and how far it is in MLflow."""
 
-    patience = Patience(config.checkpoint.retry_s, "the answer", tell, meanwhile="")
-    summary, report = patience.insist(concluded, between=recorder.reopen)
-    if stopped == "asked":
-        ended = [trial for trial in summary.trials if trial.state not in ("waiting", "stopped")]
-        raise SweepStopped(len(ended), all_trials(config, ledger))
-    if all(trial.best is None for trial in summary.trials):
-        raise RunError(f"no trial of {work.paths.name} got as far as a validation: {summary.answer}")
-    crown(summary, work, ledger, recorder, tell)
-    patience.insist(lambda: recorder.end("finished"), between=recorder.reopen)
-    return SweepResult(summary, work.paths.folder, report, recorder.writer.run_id, recorder.target.uri)
+        def shown() -> None:
+            summary = self._summary(seconds)
+            write_report(summary, self._work.paths.folder)
+            log_progress(summary, self._recorder)
+
+        self._shown.attempt(shown)
+
+    def finish(self, seconds: float, stopped: str) -> SweepResult:
+        """The answer, everywhere.
+
+        Raises:
+            SweepStopped: it was asked to stop.
+            RunError: no trial has got anywhere.
+        """
+        paths, recorder = self._work.paths, self._recorder
+
+        def concluded() -> tuple[SweepSummary, Path]:
+            recorder.running(spent_s=seconds)
+            summary = self._summary(seconds, stopped)
+            return summary, conclude(summary, paths, recorder)
+
+        patience = Patience(self._config.checkpoint.retry_s, "the answer", self._tell, meanwhile="")
+        summary, report = patience.insist(concluded, between=recorder.reopen)
+        if stopped == "asked":
+            ended = [trial for trial in summary.trials if trial.state not in ("waiting", "stopped")]
+            raise SweepStopped(len(ended), all_trials(self._config, self._ledger))
+        if all(trial.best is None for trial in summary.trials):
+            raise RunError(f"no trial of {paths.name} got as far as a validation: {summary.trials[0].why}")
+        crown(summary, self._work, self._ledger, recorder, self._tell)
+        patience.insist(lambda: recorder.end("finished"), between=recorder.reopen)
+        return SweepResult(summary, paths.folder, report, recorder.writer.run_id, recorder.target.uri)
+
+    def _summary(self, seconds: float, stopped: str = "") -> SweepSummary:
+        uri = self._recorder.target.uri
+        return summarize(self._config, self._work, self._ledger, hours=seconds / 3600, uri=uri, stopped=stopped)
 
 
 def is_left(config: RunConfig, ledger: Ledger) -> bool:
