@@ -153,7 +153,7 @@ def _watched() -> Iterator[list[float]]:
 def _trial_processes() -> Iterator[float]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"SweepTrial" in (process / "cmdline").read_bytes():
+            if b"Trainable" in (process / "cmdline").read_bytes():
                 rollup = (process / "smaps_rollup").read_text()
                 yield next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
         except OSError:  # it ended meanwhile

@@ -103,6 +103,8 @@ class Training:
         if self._thread is None:
             if self._is_done():
                 return self._last | {ENDED: "stopped", WHY: "", "done": True}
+            # what asked an earlier process of this trial to leave is done with; a driver that wants it asks again
+            self._stop.clear()
             self._thread = threading.Thread(target=self._work, name="training", daemon=True)
             self._thread.start()
         self._go.set()
