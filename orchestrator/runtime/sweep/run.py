@@ -8,6 +8,7 @@ checkpoint and then marked, and never ends the sweep; "no trial beats the pretra
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +142,8 @@ def _drive(campaign: Campaign) -> None:
     try:
         wait_for(campaign.run, campaign.look)
     except BaseException:
-        campaign.ask()  # nobody listens any more to what may still run
+        with suppress(OSError):  # a full disk may be why it ends
+            campaign.ask()  # nobody listens any more to what may still run
         raise
 
 
