@@ -47,7 +47,8 @@ def connect(uri: str) -> MlflowClient:
     with guard(uri, "open the tracking store"), _first_use(uri):
         from mlflow import MlflowClient
 
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        # what it logs as an error, with a traceback each time, it also raises
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return client
@@ -92,8 +93,16 @@ def guard(uri: str, action: str) -> Iterator[None]:
         raise
     # All of Exception: besides its own errors MLflow lets through those of database drivers, HTTP and object stores.
     except Exception as error:
-        reason = redact(str(error)).strip().split("\n", 1)[0] or type(error).__name__
-        raise TrackingError(f"cannot {action} at {redact(uri)}: {reason}", hint=_hint(uri, error)) from error
+        raise TrackingError(f"cannot {action} at {redact(uri)}: {_reason(error)}", hint=_hint(uri, error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    """One line: what the database driver says, where SQLAlchemy and MLflow have wrapped it in words of their own."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(getattr(cause, "orig", None), Exception):
+        cause = cause.__cause__
+    text = str(error if cause is None else cause.orig)  # type: ignore[attr-defined]
+    return redact(text).strip().split("\n", 1)[0] or type(error).__name__
 
 
 def _probe(uri: str) -> None:

@@ -13,10 +13,11 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 
@@ -46,6 +47,12 @@ _TUNE = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the ledger is what a sweep is restored from
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they are told in one line each
 }
+_SILENT = (
+    "ray.tune.analysis.experiment_analysis",  # that it has no files to sum up: the trials' journals hold all of that
+    "ray.tune.execution.experiment_state",  # that its snapshot, which nothing reads, does not fit on a full disk
+    "ray.tune.tune",  # which trials failed, which has been told
+)
+"""What Tune logs that would mislead."""
 _LEAVE_S = 60.0
 """Seconds that trials get to save and leave."""
 _SPENT_EVERY_S = 5.0
@@ -97,8 +104,8 @@ class Campaign:
     def run(self) -> None:
         """Run trials until none is left, or it is asked to stop."""
         os.environ.update(_TUNE)
-        # it warns that it has no files to sum up: they would hold what the trials' journals hold
-        logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+        for name in _SILENT:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency(self._config))
         references = self._share_states()
         for until in self._rounds():
@@ -222,8 +229,14 @@ class _Failures(Unkept, tune.Callback):
 
 
 def _error_of(trial: Trial) -> str:
-    error = trial.get_pickled_error() or trial.get_error()
-    return "its process died" if error is None or isinstance(error, RayActorError) else last_line(error)
+    """What a trial failed with, in a line, as Tune has written it into its folder on the driver's machine.
+
+    Tune's own way to read it looks into the storage, where it arrives later, and not at all on a full disk.
+    """
+    if trial.pickled_error_file is not None:
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())  # this very process wrote it
+        return "its process died" if isinstance(error, RayActorError) else last_line(error)
+    return Path(trial.error_file).read_text().splitlines()[-1]
 
 
 def spent_s(paths: RunPaths) -> float:
