@@ -119,11 +119,11 @@ class Training:
             self._go.set()
 
     def leave(self) -> None:
-        """Save and end the training."""
+        """Save and end the training, if it goes on."""
         self._leaves = True
-        self._stop.ask()
         self._go.set()
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
+            self._stop.ask()
             self._thread.join(_JOIN_S)
 
     def _is_done(self) -> bool:
