@@ -31,7 +31,7 @@ demo: $(STAMP)  ## Everything on a small corpus that it makes itself (ARGS="--he
 	$(BIN)/orchestrator demo $(ARGS)
 
 test: $(STAMP)  ## The tests that take a few minutes
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-slow: $(STAMP)  ## The tests that start real workers or train for a while
 	$(BIN)/python -m pytest -m slow --timeout 1200 $(ARGS)

@@ -19,6 +19,7 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_worker_niceness": "0",  # what else runs on this machine must not starve the workers of a test
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Ray workers and subprocesses find the package and the tests' own modules whether or not they are installed.
     "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])),
@@ -26,6 +27,14 @@ _ENVIRONMENT = {
 os.environ.update(_ENVIRONMENT)
 for _name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):  # a developer's own servers are none of the tests' business
     os.environ.pop(_name, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the processes that share the tests, one runs all that need Ray, and one each module: what a module sets up is
+    set up once."""
+    for item in items:
+        needs_ray = "ray_session" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
-from orchestrator.config.checks import cross_problems
 from orchestrator.config.findings import describe_validation
 from orchestrator.config.latentsync import convert_latentsync, is_latentsync
 from orchestrator.config.model import AnyModelConfig, ModelConfig, StableSyncNetConfig
 from orchestrator.config.schema import RunConfig
+from orchestrator.config.space_checks import space_problems
+from orchestrator.config.validation import validate, with_settings
 from orchestrator.errors import ConfigError
 
 ConfigSource = RunConfig | str | Path | Mapping[str, Any]
@@ -55,24 +56,8 @@ def load_config_with_notes(
     notes: list[str] = []
     if is_latentsync(raw):
         raw, notes = convert_latentsync(raw)
-    config = validate(_override(raw, overrides, name), name)
+    config = validate(_override(raw, overrides, name), name, space_problems)
     return config, notes
-
-
-def validate(raw: Mapping[str, Any], name: str = "the configuration") -> RunConfig:
-    """Check a plain mapping against the schema and against itself."""
-    try:
-        config = RunConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(describe_validation(error, RunConfig), source=name) from None
-    problems = cross_problems(config)
-    if config.sweep is not None:
-        from orchestrator.config.space_checks import space_problems  # which checks points, as configurations
-
-        problems += space_problems(config)
-    if problems:
-        raise ConfigError(problems, source=name)
-    return config
 
 
 def load_model_config(source: str | Path | Mapping[str, Any]) -> AnyModelConfig:
@@ -93,14 +78,7 @@ def load_model_config(source: str | Path | Mapping[str, Any]) -> AnyModelConfig:
 
 def apply_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """A copy of `config` with dotted settings replaced, checked as a whole again."""
-    raw = config.model_dump(mode="python")
-    for dotted, value in settings.items():
-        *sections, key = dotted.split(".")
-        target = raw
-        for section in sections:
-            target = target[section]
-        target[key] = value
-    return validate(raw)
+    return validate(with_settings(config, settings), more=space_problems)
 
 
 def _read(source: str | Path | Mapping[str, Any], name: str) -> dict[str, Any]:

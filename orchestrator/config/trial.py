@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.config.load import apply_settings
 from orchestrator.config.schema import RunConfig
+from orchestrator.config.validation import validate, with_settings
 
 BATCH = "train.global_batch"
 INIT = "start.checkpoint"
@@ -30,7 +30,7 @@ def trial_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
         ConfigError: the point is impossible.
     """
     scaled = _scaled_steps(config, settings)
-    return apply_settings(config, {"sweep": None, **scaled, **settings})
+    return validate(with_settings(config, {"sweep": None, **scaled, **settings}))
 
 
 def samples_of(config: RunConfig) -> int:

@@ -46,6 +46,7 @@ class Driver:
         arguments = [command, str(write_config(config, name)), "--name", name]
         self._said = self.paths.storage / f"{name}.txt"
         self._process: ForkServerProcess | subprocess.Popen[bytes]
+        self._said.write_bytes(b"")
         if warm:
             self._process = _FORKS.Process(target=_command, args=(arguments, str(self._said)))
             self._process.start()
@@ -180,7 +181,7 @@ def wait_for(
 
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["orchestrator.cli", "orchestrator.runtime.train", "mlflow", "matplotlib.pyplot"])
+_FORKS.set_forkserver_preload(["orchestrator.cli", "orchestrator.runtime.sweep.run", "mlflow", "matplotlib.pyplot"])
 
 
 def _command(arguments: list[str], said: str) -> None:

@@ -52,7 +52,7 @@ def starting(*prefixes: str) -> set[str]:
         (["visual_encoder.down_blocks.[0-1].norm?"], starting(f"{FACE}.norm", "visual_encoder.down_blocks.1.norm")),
         (["audio_encoder", "audio_encoder.conv_in"], starting("audio_encoder.")),
     ],
-    ids=str,
+    ids=lambda value: str(len(value)) if isinstance(value, set) else str(value),
 )
 def test_an_entry_names_a_part_and_all_that_lies_below(entries: list[str], expected: set[str]) -> None:
     assert names(entries) == expected

@@ -25,7 +25,7 @@ from tests.runtime.sweep.servers import TrackingServer
 from tests.runtime.sweep.test_restore import curves, steps_taken
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-STEPS, EVERY, TRIALS = 120, 10, 3
+STEPS, EVERY, TRIALS = 90, 10, 3
 Start = Callable[..., Driver]
 
 
@@ -44,7 +44,7 @@ def start() -> Iterator[Start]:
 
     def begun(config: RunConfig, **settings: Any) -> Driver:
         changed = {name.replace("__", "."): value for name, value in settings.items()}
-        started.append(Driver(apply_settings(config, changed), "search", command="sweep"))
+        started.append(Driver(apply_settings(config, changed), "search", command="sweep", warm=True))
         return started[-1]
 
     yield begun

@@ -21,7 +21,7 @@ from tests.runtime.nodes import ENVIRONMENT, Nodes
 from tests.runtime.processes import Driver
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-TRIALS, STEPS, EVERY = 4, 160, 20
+TRIALS, STEPS, EVERY = 4, 120, 20
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def drivers() -> Iterator[list[Driver]]:
 
 
 def begin(drivers: list[Driver], config: RunConfig, name: str, **options: Any) -> Driver:
-    drivers.append(Driver(config, name, command="sweep", **options))
+    drivers.append(Driver(config, name, command="sweep", warm="env" not in options, **options))
     return drivers[-1]
 
 
