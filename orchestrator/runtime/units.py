@@ -19,7 +19,7 @@ from orchestrator.data.work import ClipDone, ClipStarted, Message, WorkUnit
 from orchestrator.errors import OrchestratorError, RunError
 
 _PATIENCE = 3
-"""Workers that may die on one clip."""
+"""Workers that may die on one clip, of those that lived to tell that they have begun it."""
 _TASKS_PER_CPU = 2
 _GLANCE_S = 5.0
 """Seconds between looks at what hangs."""

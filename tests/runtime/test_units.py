@@ -82,7 +82,8 @@ def test_a_clip_that_always_kills_its_worker_is_rejected_and_the_rest_goes_on(tm
     done = {clip.source: clip for clip in run([unit, Clips(str(tmp_path), ("c",))])}
     assert {source: clip.reason for source, clip in done.items()} == {"a": "", "b": "", "c": "", "kill": "crashes"}
     assert "3 times" in done["kill"].detail
-    assert unit.begun("kill") == 3
+    # a worker that is killed at once may take along the word that it has begun, and is not counted
+    assert unit.begun("kill") >= 3
 
 
 def test_a_clip_that_hangs_is_stopped_and_rejected(tmp_path: Path) -> None:
