@@ -64,13 +64,14 @@ class Listener:
         Raises:
             RunError | TrackingError | OSError: the record has not been writable for long.
         """
+        done = False
         try:
             done = self._patience.attempt(self._record_new)
         finally:
+            if not done:
+                self._recorder.reopen()
             while self._recorded:
                 self._pass_on(*self._recorded.popleft())
-        if not done:
-            self._recorder.reopen()
         return done
 
     def finish(self) -> None:

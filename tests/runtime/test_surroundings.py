@@ -231,7 +231,12 @@ def test_scores_that_do_not_fit_the_pairs_are_a_note_and_no_end(
     assert "7 scores" in (read_json(target.paths.status) or {})["notes"][-1]["text"]
 
 
-def test_a_record_that_cannot_be_written_is_tried_again(target: RecordTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "refused", ["orchestrator.runtime.recorder.write_json", "orchestrator.tracking.writer.RunWriter._batch"]
+)
+def test_a_record_that_cannot_be_written_is_tried_again(
+    target: RecordTarget, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
     now, said = [0.0], list[str]()
     listener = Listener(Recorder(target), patience_s=60, tell=said.append, clock=lambda: now[0])
     journal = Journal(target.paths.journal)
@@ -240,11 +245,11 @@ def test_a_record_that_cannot_be_written_is_tried_again(target: RecordTarget, mo
     journal.append(figures={"step": 1, "train/loss": 0.7})
     journal.append(note="a note")
 
-    def refuse(path: Path, content: object) -> None:
-        raise RunError(f"{path} cannot be written: No space left on device")
+    def refuse(*_: object, **__: object) -> None:
+        raise RunError("it cannot be written: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("orchestrator.runtime.recorder.write_json", refuse)
+        patch.setattr(refused, refuse)
         assert not listener.look() and not listener.look()
         assert len(said) == 1 and "No space left" in said[0]
         now[0] = 61
