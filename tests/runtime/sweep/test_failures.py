@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,12 @@ def check_whole(config: RunConfig) -> None:
 def starts(journal: Path) -> list[int]:
     """The steps at which a trial was started."""
     return [row["facts"]["start"]["step"] for row, _ in read_journal(journal, 0) if "start" in row.get("facts", {})]
+
+
+def all_starts(paths: RunPaths) -> list[str]:
+    """Every trial's id, as often as it was started."""
+    journals = paths.folder.glob("trials/*/journal.jsonl")
+    return [journal.parent.name for journal in journals for _ in starts(journal)]
 
 
 def holder(driver: Driver, file: Path) -> int | None:
@@ -218,13 +225,12 @@ def test_a_disk_that_stays_full_is_one_error_and_one_that_is_full_for_a_while_co
     assert re.search(r"error: .*(No space left on device|database or disk is full)", impatient.said)
     ballast.unlink()
 
-    patient, before = start(on_disk), steps_taken(paths)
-    patient.until(lambda: steps_taken(paths) > before + STEPS // 2, "more steps")
+    patient, before = start(on_disk), len(all_starts(paths))
+    patient.until(lambda: len(all_starts(paths)) >= before + 2, "trials that go on")
     ballast = fill(disk)
     patient.until(lambda: "is tried again" in patient.said, "a word about the disk")
     time.sleep(5)
     ballast.unlink()
     patient.finish()
-    every = [starts(journal) for journal in paths.folder.glob("trials/*/journal.jsonl")]
-    assert len(every) == TRIALS + 1 and all(len(began) <= 2 for began in every), "no trial has failed meanwhile"
+    assert max(Counter(all_starts(paths)).values()) <= 2, "no trial has failed meanwhile"
     check_whole(on_disk)
