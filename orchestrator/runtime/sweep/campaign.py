@@ -57,6 +57,8 @@ _LEAVE_S = 60.0
 """Seconds that trials get to save and leave."""
 _SPENT_EVERY_S = 5.0
 _SHOW_EVERY_S = 30.0
+_SHOW_SHARE = 0.02
+"""The part of the time that may go into reports while trials train, which share the cores with them."""
 
 
 class Campaign:
@@ -88,7 +90,7 @@ class Campaign:
         self._config, self._work, self._ledger, self._records = config, work, ledger, records
         self._recorder, self._tell, self._show, self._clock = recorder, tell, show, clock
         self._began = self._noted = clock()
-        self._ended, self._shown = 0, -math.inf
+        self._ended, self._show_at = 0, -math.inf
         self._before = spent_s(work.paths)
         self._patience = Patience(config.checkpoint.retry_s, "the sweep's status", tell)
         self._search: LedgerSearch | None = None
@@ -124,9 +126,10 @@ class Campaign:
         if now - self._noted >= _SPENT_EVERY_S:
             self._noted = now
             self._patience.attempt(lambda: self._recorder.running(spent_s=self.seconds))
-        if ended != self._ended and now - self._shown >= _SHOW_EVERY_S:
-            self._ended, self._shown = ended, now
+        if ended != self._ended and now >= self._show_at:
+            self._ended = ended
             self._show(self.seconds)
+            self._show_at = now + max(_SHOW_EVERY_S, (self._clock() - now) / _SHOW_SHARE)
         if not self.stopped:
             asked = StopFile(self._work.paths.folder).asked()
             self.stopped = "asked" if asked else used_up(self._config, self._work, self._ledger, self.seconds)
