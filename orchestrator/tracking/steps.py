@@ -47,7 +47,7 @@ class StepFilter:
 
     def split(self, values: Mapping[str, Any], step: int) -> tuple[dict[str, float], dict[str, float]]:
         """The values of metrics that have none at this step or after it: those that are finite, those that are not."""
-        fresh = {name: float(value) for name, value in values.items() if step > self._high(name)}
+        fresh = {name: float(value) for name, value in values.items() if step > self.last(name)}
         finite = {name: value for name, value in fresh.items() if math.isfinite(value)}
         return finite, {name: value for name, value in fresh.items() if name not in finite}
 
@@ -59,17 +59,17 @@ class StepFilter:
         """Remember that these metrics are logged up to and including `step`."""
         self._last.update(dict.fromkeys(names, step))
 
-    def _counted(self, name: str, step: int) -> NonFinite:
-        before = self._skipped(name)
-        return NonFinite(before.count + 1, before.first_step, step) if before else NonFinite(1, step, step)
-
-    def _high(self, name: str) -> int:
+    def last(self, name: str) -> int:
         """The highest step of a metric so far; -1 before the first."""
         if name not in self._last:
             skipped = self._skipped(name)
             steps = [self._last_logged(name), skipped.last_step if skipped else None]
             self._last[name] = max((step for step in steps if step is not None), default=-1)
         return self._last[name]
+
+    def _counted(self, name: str, step: int) -> NonFinite:
+        before = self._skipped(name)
+        return NonFinite(before.count + 1, before.first_step, step) if before else NonFinite(1, step, step)
 
     def _skipped(self, name: str) -> NonFinite | None:
         """The values of a metric that were not numbers so far."""

@@ -52,6 +52,7 @@ class RunWriter:
         self._params = dict(run.data.params)
         self._tags = dict(run.data.tags)
         self._logged = set(run.data.metrics)
+        self._latest = dict(run.data.metrics)
         self._steps = StepFilter(self._last_logged, self._tags)
         self._ended = False
         self.run_id: str = run.info.run_id
@@ -137,6 +138,14 @@ class RunWriter:
         if odd:
             self._write_tags(self._steps.count(odd, step))
             self._steps.commit(odd, step)
+
+    def log_standing(self, values: Mapping[str, Any], step: int) -> None:
+        """Record how something stands now, e.g. counts: at `step`, or right after the latest step where that is not
+        before it; nothing when it stands as it did."""
+        named = {safe_name(name): float(value) for name, value in values.items()}
+        if any(self._latest.get(name) != value for name, value in named.items()):
+            self.log_metrics(named, max(step, *(self._steps.last(name) + 1 for name in named)))
+            self._latest.update(named)
 
     def log_history(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Record the metrics of many steps, each as `log_metrics` does, in one call to the store per thousand.

@@ -45,6 +45,20 @@ def test_a_run_that_crashed_goes_on_without_a_second_run_or_a_step_twice(uri: st
     assert rows[5] == {"step": 5, "train/loss": pytest.approx(1 / 6), "val/accuracy": 0.6}
 
 
+def test_how_things_stand_is_recorded_whenever_it_changes(uri: str, experiment: str) -> None:
+    first = RunWriter.start(uri, experiment, "sweep", "key")
+    first.log_standing({"trials/finished": 1, "trials/failed": 0}, 100)
+    first.log_standing({"trials/finished": 2, "trials/failed": 0}, 100)
+    second = RunWriter.start(uri, experiment, "sweep", "key")
+    second.log_standing({"trials/finished": 2, "trials/failed": 0}, 100)
+    second.log_standing({"trials/finished": 2, "trials/failed": 0}, 130)
+    second.log_standing({"trials/finished": 1, "trials/failed": 1}, 90)
+    second.log_standing({"trials/finished": 3, "trials/failed": 0}, 150)
+    history = MlflowClient(tracking_uri=uri).get_metric_history(second.run_id, "trials/finished")
+    assert [(point.step, point.value) for point in history] == [(100, 1), (101, 2), (102, 1), (150, 3)]
+    assert stored(uri, second).data.metrics == {"trials/finished": 3, "trials/failed": 0}
+
+
 def test_a_finished_run_is_running_again_when_continued(uri: str, experiment: str) -> None:
     with RunWriter.start(uri, experiment, "run", "key") as writer:
         assert stored(uri, writer).info.status == "RUNNING"

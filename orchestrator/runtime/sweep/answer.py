@@ -80,7 +80,7 @@ def log_progress(summary: SweepSummary, recorder: Recorder) -> None:
     best = summary.ranking[0].best if summary.champion else None
     known = {"best/value": best.value} if best is not None else {}
     seconds = {"trials/seconds": sum(trial.seconds for trial in summary.trials)}
-    recorder.writer.log_metrics({**ended, **known, **seconds}, sum(trial.samples for trial in summary.trials))
+    recorder.writer.log_standing({**ended, **known, **seconds}, sum(trial.samples for trial in summary.trials))
 
 
 def conclude(summary: SweepSummary, paths: RunPaths, recorder: Recorder) -> Path:
