@@ -51,7 +51,6 @@ class RunWriter:
         self._clock = clock
         self._params = dict(run.data.params)
         self._tags = dict(run.data.tags)
-        self._logged = set(run.data.metrics)
         self._latest = dict(run.data.metrics)
         self._steps = StepFilter(self._last_logged, self._tags)
         self._ended = False
@@ -213,7 +212,7 @@ class RunWriter:
 
     def _last_logged(self, name: str) -> int | None:
         """The highest step of a metric in the store; read only for metrics that the run had when it was continued."""
-        if name not in self._logged:
+        if name not in self._latest:
             return None
         with self._guard(f"read the history of {name}"):
             history = self._client.get_metric_history(self.run_id, name)
