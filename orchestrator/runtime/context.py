@@ -92,8 +92,8 @@ class RayContext:
 
     def report(self, metrics: Mapping[str, float]) -> None:
         self._watchdog.alive()
-        if self._usage is not None:
-            self._append(figures=self._usage.beside(metrics))
+        if self._usage is not None and self._saver is not None:
+            self._append(figures=self._usage.beside(metrics, self._saver.figures()))
 
     def save(self, state: TrainState) -> None:
         assert self._saver is not None, "checkpoints are rank 0's"

@@ -100,7 +100,7 @@ def loop_here(
         journal.append(note=text)
 
     def reported(metrics: Mapping[str, float]) -> None:
-        journal.append(figures=usage.beside(metrics))
+        journal.append(figures=usage.beside(metrics, context.saver.figures()))
         said()
         on_report(metrics)
 

@@ -2,7 +2,7 @@
 
 Why: a run that is slow, or that was killed for its memory, is explained by the charts it has anyway. Contract: nothing
 here waits or raises, and nothing of it counts: these figures are another every time, even of the same run. They are
-those of rank 0's process and of its node.
+those of rank 0's process and of its node, and of how its checkpoints come about.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ class Usage:
         self._process.cpu_percent()  # the first of them only begin to count
         psutil.cpu_percent()
 
-    def beside(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The figures of a report, with those of the machine where it is time for them."""
+    def beside(self, metrics: Mapping[str, float], others: Mapping[str, float] | None = None) -> dict[str, float]:
+        """The figures of a report, with those of the machine, and others like them, where it is time for them."""
         now = self._clock()
         if self._measured_at is not None and now - self._measured_at < self._every_s:
             return dict(metrics)
         self._measured_at = now
-        return {**metrics, **{f"{SYSTEM}{name}": value for name, value in (self._node() | self._gpu()).items()}}
+        found = {**self._node(), **self._gpu(), **(others or {})}
+        return {**metrics, **{f"{SYSTEM}{name}": value for name, value in found.items()}}
 
     def _node(self) -> dict[str, float]:
         """Of this process percent of one core (1600 is sixteen of them) and GiB; of the node percent of all it has."""

@@ -56,6 +56,7 @@ class Saver:
         self._job: _Job | None = None
         self._safe_at = clock()
         self._safe_step: int | None = None
+        self._took_s: float | None = None
         self._refused_at: float | None = None
         remove_abandoned(folder, after_s=0)
 
@@ -95,6 +96,12 @@ class Saver:
         # asking for another one while one is being written would make training wait for slow storages
         return not self.busy and 0 < 60 * self._settings.minutes <= self._clock() - self._safe_at
 
+    def figures(self) -> dict[str, float]:
+        """Seconds of training that a crash would lose now, and, once there is one, how many the latest checkpoint took:
+        from being handed in until it was safe."""
+        age = {"checkpoint_age_seconds": self._clock() - self._safe_at}
+        return age if self._took_s is None else {**age, "checkpoint_seconds": self._took_s}
+
     def _make_room(self, step: int) -> None:
         """Until the one in flight is safe or was refused; in that case it gives way."""
         job = self._job
@@ -117,7 +124,7 @@ class Saver:
 
     def _write(self, job: _Job, state: TrainState) -> None:
         """Ask the storage until it takes the state, a newer one comes, or it has refused for too long."""
-        pause = _FIRST_PAUSE_S
+        pause, began = _FIRST_PAUSE_S, self._clock()
         while True:
             try:
                 self._write_once(state)
@@ -135,6 +142,7 @@ class Saver:
         if self._refused_at is not None:
             self._tell(f"the storage takes checkpoints again: step {state.step} is safe")
         self._refused_at, self._safe_at, self._safe_step = None, self._clock(), state.step
+        self._took_s = self._safe_at - began
         self._remove_stale()
 
     def _write_once(self, state: TrainState) -> None:

@@ -35,7 +35,9 @@ def test_shares_of_a_moment_are_not_measured() -> None:
     usage = Usage(CPU, every_s=1, clock=lambda: now[0])
     found = []
     for now[0] in (0.0, 0.5, 1.1, 1.9, 2.2):
-        found.append(usage.beside({"step": 1.0}).keys() > {"step"})
+        figures = usage.beside({"step": 1.0}, {"checkpoint_seconds": 3.0})
+        found.append(figures.keys() > {"step", *NAMES})
+        assert figures.get("system/checkpoint_seconds") == (3.0 if found[-1] else None)
     assert found == [True, False, True, False, True]
 
 
@@ -50,6 +52,7 @@ def test_figures_of_a_gpu() -> None:
 
 def test_a_run_records_them(tiny_config: RunConfig) -> None:
     result = train(tiny_config, "run")
+    assert result.metrics["system/checkpoint_age_seconds"] > 0
     rows = read_history(result.tracking_uri, result.run_id, sorted(NAMES))
     assert rows[0].keys() == {"step", *NAMES} and rows[0]["step"] == 0
     assert result.metrics.keys() > NAMES

@@ -550,6 +550,19 @@ def test_nothing_is_overdue_while_a_checkpoint_is_on_its_way(tmp_path: Path, at:
     assert saver.overdue
 
 
+def test_how_long_a_checkpoint_took_and_how_old_it_is(tmp_path: Path, at: Any, told: list[str]) -> None:
+    run, clock = tmp_path / "run", Clock()
+    run.write_text("in the way")
+    clock.on_sleep = lambda: run.unlink() if len(clock.slept) == 2 else None
+    saver = make_saver(run, told, clock)
+    clock.now = 10
+    assert saver.figures() == {"checkpoint_age_seconds": 10}, "counted from its own start while there is none"
+    saver.save(at(1))
+    saver.wait()
+    clock.now += 7
+    assert saver.figures() == {"checkpoint_age_seconds": 7, "checkpoint_seconds": 1.5}, "with the refusals before"
+
+
 def test_without_minutes_time_asks_for_nothing(tmp_path: Path, told: list[str]) -> None:
     settings, ignore = CheckpointConfig(), lambda _: None
     context = LocalContext(tmp_path, settings=settings, on_report=ignore, on_announce=ignore, tell=told.append)
