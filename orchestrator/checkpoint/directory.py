@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +43,7 @@ from orchestrator.checkpoint.manifest import (
 from orchestrator.checkpoint.migrations import Documents, migrate
 from orchestrator.checkpoint.partials import disk_errors, partial_directory, publish, sync_folder
 from orchestrator.checkpoint.state import AnyModelConfig, Best, OptimizerState, Provenance, TrainState
-from orchestrator.checkpoint.storage import Location, fetched, is_whole, local_path, open_place
+from orchestrator.checkpoint.storage import Location, fetched, is_whole, local_path, open_place, upload
 from orchestrator.checkpoint.tensors import SafetensorError, read_tensors, weights_hash, write_tensors
 from orchestrator.config.model import ModelConfig
 from orchestrator.errors import CheckpointError, RefusalReason
@@ -146,14 +147,20 @@ def write_documents(state: TrainState, folder: Path, parts: WrittenParts) -> Man
     return manifest
 
 
-def save_state(state: TrainState, directory: str | Path) -> Manifest:
+def save_state(state: TrainState, directory: Location) -> Manifest:
     """Write `state` as a new directory that appears whole or not at all.
 
+    Args:
+        state: what to write.
+        directory: a path, or a URI of remote storage: it is then written on this machine first, and uploaded.
+
     Raises:
-        CheckpointError: `directory` exists already and is not an empty directory (`exists`), or the disk is full or
-            read-only (`storage`).
+        CheckpointError: `directory` exists already and is not an empty directory (`exists`; in remote storage, unless
+            it holds this state), or the disk is full or read-only, or the remote storage refuses it (`storage`).
     """
-    target = Path(directory)
+    target = local_path(directory)
+    if target is None:
+        return _save_remotely(state, directory)
     with partial_directory(target.parent, target.name) as partial:
         manifest = write_state(state, partial)
         publish(partial, target)
@@ -293,6 +300,14 @@ def unflatten(tensors: dict[str, Tensor]) -> OptimizerState:
         slot, _, name = key.partition("/")
         optimizer.setdefault(name, {})[slot] = tensor
     return optimizer
+
+
+def _save_remotely(state: TrainState, uri: Location) -> Manifest:
+    place = open_place(uri)  # an address that is wrong is told before the work
+    with disk_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="syncnet-save-") as folder:
+        manifest = write_state(state, Path(folder))
+        upload(Path(folder), place)
+    return manifest
 
 
 def _write_json(path: Path, value: Any) -> FileEntry:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.errors import CheckpointError, RefusalReason
-from orchestrator.storage import sync_folder
+from orchestrator.storage import Location, redacted, sync_folder
 
 PREFIX = ".partial-"
 """How the names of all things under construction begin."""
@@ -90,7 +90,7 @@ def publish(partial: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(place: Path) -> Iterator[None]:
+def disk_errors(place: Location) -> Iterator[None]:
     """A full disk and missing rights in one message; what was begun is gone by then.
 
     Raises:
@@ -99,9 +99,10 @@ def disk_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"{place} cannot be written: {error.strerror or error}; nothing was left there"
+        shown = redacted(place)
+        what = f"{shown} cannot be written: {error.strerror or error}; nothing was left there"
         hint = "free some space, or give another place"
-        raise CheckpointError(what, reason=RefusalReason.STORAGE, path=str(place), hint=hint) from error
+        raise CheckpointError(what, reason=RefusalReason.STORAGE, path=shown, hint=hint) from error
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ place and none of the credentials a URI may hold. Storage libraries are imported
 """
 
 from orchestrator.errors import StorageError
-from orchestrator.storage.addresses import Location, join, local_path, redacted
+from orchestrator.storage.addresses import Location, join, local_path, parent, redacted
 from orchestrator.storage.base import Entry, Folder
 from orchestrator.storage.folders import open_folder
 from orchestrator.storage.local import LocalFolder, atomic_writer, sync_folder
@@ -26,6 +26,7 @@ __all__ = [
     "local_path",
     "open_folder",
     "open_place",
+    "parent",
     "redacted",
     "remote_errors",
     "sync_folder",

@@ -40,6 +40,12 @@ def join(where: Location, name: str) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{end}"))
 
 
+def parent(where: Location) -> str:
+    """The URI of the folder that a file or folder lies in; options after `?` stay."""
+    parts = urlsplit(repaired(where))
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/").rpartition("/")[0]))
+
+
 def redacted(where: Location) -> str:
     """A location as it may be shown: without user, password and options."""
     if local_path(where) is not None:

@@ -57,6 +57,9 @@ class Folder(Protocol):
     def writer(self, name: str) -> AbstractContextManager[BinaryIO]:
         """A binary file that appears under its name, complete, only if the block ends without an error."""
 
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a small file; whoever reads it gets the old content or the new one."""
+
     def local(self, name: str) -> AbstractContextManager[Path]:
         """A file on this machine: itself, or a temporary copy that is gone afterwards."""
 

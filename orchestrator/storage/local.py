@@ -116,6 +116,11 @@ class LocalFolder:
                 raise
             raise _failure(path, "written", error) from error
 
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a small file."""
+        with self.writer(name) as file:
+            file.write(content)
+
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
         """The file itself."""

@@ -6,9 +6,11 @@ streamed, a few megabytes at a time, and never (de)compressed by the ending of t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -25,6 +27,9 @@ _S3_OPTIONS = {
 """Timeouts in seconds: a storage that does not answer is given up after three attempts, about a minute. Writes in the
 background would keep in memory whatever the network is slower than, in the end the whole file. With a delayed opening a
 small file is one request instead of three."""
+
+_SAID_BY = ("AWS_", "GOOGLE_", "AZURE_", "HADOOP_")
+"""How the variables begin that tell storage libraries who somebody is."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,17 @@ def open_place(where: Location) -> Place:
     Raises:
         StorageError: unknown scheme, no such bucket, no credentials, unreachable.
     """
+    # who has other credentials now gets another connection
+    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith(_SAID_BY)))
+    return _opened(repaired(where), environment)
+
+
+@lru_cache(maxsize=256)
+def _opened(uri: str, _environment: tuple[tuple[str, str], ...]) -> Place:
+    """Connections are kept: finding the region of a bucket, and opening one, take a request each."""
     from pyarrow import ArrowException
     from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 
-    uri = repaired(where)
     blank = Place(None, "", redacted(uri), secrets_of(uri))
     with remote_errors(blank):
         try:

@@ -96,6 +96,16 @@ class RemoteFolder:
             _give_up(upload, partial)
             raise
 
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a small file: one request where that appears whole or not at all."""
+        target = self._at(name)
+        if target.filesystem.type_name not in _OBJECT_STORES:
+            with self.writer(name) as file:
+                file.write(content)
+            return
+        with remote_errors(target), target.output_stream() as stream:
+            stream.write(content)
+
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
         """A temporary copy that is gone afterwards."""

@@ -1,39 +1,40 @@
-"""The checkpoints in a run's folder: their names, and which of them may go."""
+"""The checkpoints in a run's folder, on this machine or in object storage: their names, and which of them may go."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from orchestrator.checkpoint import is_complete, read_plain
+from orchestrator.checkpoint import is_complete, read_plain, shelf
+from orchestrator.storage import Location
 from orchestrator.training.metrics import score
 
 _PREFIX = "step-"
 
 
-def checkpoint_folder(run_folder: Path, step: int) -> Path:
+def checkpoint_folder(run_folder: Location, step: int) -> Location:
     """Where a run keeps the checkpoint of an optimizer step; names sort by step."""
-    return run_folder / f"{_PREFIX}{step:09d}"
+    return shelf.inside(run_folder, f"{_PREFIX}{step:09d}")
 
 
-def step_of(folder: Path) -> int:
+def step_of(folder: Location) -> int:
     """The optimizer step of a checkpoint, by its folder's name."""
-    return int(folder.name.removeprefix(_PREFIX))
+    return int(shelf.name_of(folder).removeprefix(_PREFIX))
 
 
-def folders_in(run_folder: Path) -> list[Path]:
+def folders_in(run_folder: Location) -> list[Location]:
     """Every folder that has the name of a checkpoint, whole or not, oldest first."""
-    named = (path for path in run_folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit())
-    return sorted((path for path in named if path.is_dir()), key=step_of)
+    named = [name for name in shelf.subfolders(run_folder) if name.startswith(_PREFIX)]
+    found = (shelf.inside(run_folder, name) for name in named if name.removeprefix(_PREFIX).isdigit())
+    return sorted(found, key=step_of)
 
 
-def checkpoints_in(folder: Path) -> list[Path]:
+def checkpoints_in(folder: Location) -> list[Location]:
     """The whole checkpoints of a run's folder, oldest first."""
     return [path for path in folders_in(folder) if is_complete(path)]
 
 
-def checkpoint_score(path: Path, metric: str) -> float | None:
+def checkpoint_score(path: Location, metric: str) -> float | None:
     """The figure a checkpoint was saved with, higher is better; none when it was not validated at that step.
 
     Raises:
@@ -43,7 +44,7 @@ def checkpoint_score(path: Path, metric: str) -> float | None:
     return None if value is None or math.isnan(value) else score(metric, float(value))
 
 
-def best_of(saved: Sequence[Path], metric: str) -> Path:
+def best_of(saved: Sequence[Location], metric: str) -> Location:
     """The best checkpoint of those that are there, on a tie the earlier; the last where none was validated.
 
     A run's best validation may have none: its storage had refused it, or it was damaged later.
@@ -59,7 +60,9 @@ def best_of(saved: Sequence[Path], metric: str) -> Path:
     return max(scores, key=lambda path: scores[path]) if scores else saved[-1]
 
 
-def stale(saved: Sequence[Path], scores: Mapping[Path, float | None], keep: int, keep_every: int = 0) -> list[Path]:
+def stale(
+    saved: Sequence[Location], scores: Mapping[Location, float | None], keep: int, keep_every: int = 0
+) -> list[Location]:
     """Which checkpoints to delete: all but the `keep` best, the last, and those of every `keep_every` steps. Pure.
 
     Args:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from orchestrator.checkpoint import TrainState, is_complete, read_state, save_state
-from orchestrator.checkpoint.partials import disk_errors, remove_abandoned, remove_folder
+from orchestrator.checkpoint import TrainState, is_complete, read_state, save_state, shelf
+from orchestrator.checkpoint.partials import disk_errors
 from orchestrator.config.schema import CheckpointConfig
 from orchestrator.errors import CheckpointError, RefusalReason
+from orchestrator.storage import Location, redacted
 from orchestrator.training.retention import checkpoint_folder, checkpoint_score, checkpoints_in, folders_in, stale
 
 DAMAGED = "damaged-"
@@ -33,7 +33,7 @@ class Saver:
     """Writes the checkpoints of one run.
 
     Args:
-        folder: the run's folder.
+        folder: the run's folder; a URI where it lies in object storage.
         settings: cadence, retention and patience.
         tell: says one line to a person; also called in the background thread.
         first: makes safe what must not be lost when the checkpoint is there; an OSError of it is the storage's refusal.
@@ -43,7 +43,7 @@ class Saver:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Location,
         *,
         settings: CheckpointConfig,
         tell: Callable[[str], None],
@@ -58,7 +58,7 @@ class Saver:
         self._safe_step: int | None = None
         self._took_s: float | None = None
         self._refused_at: float | None = None
-        remove_abandoned(folder, after_s=0)
+        shelf.sweep(folder)
 
     def save(self, state: TrainState) -> None:
         """Write a checkpoint: in the background, or before this returns where the settings say so.
@@ -152,7 +152,7 @@ class Saver:
             self._first()
             if is_complete(folder):
                 return
-            if folder.exists():
+            if shelf.stands(folder):
                 _set_aside(folder)
             try:
                 save_state(state, folder)
@@ -192,7 +192,7 @@ class Saver:
             saved = checkpoints_in(self._folder)
             scores = {path: _score(path, settings.metric) for path in saved}
             for path in stale(saved, scores, settings.keep, settings.keep_every):
-                remove_folder(path)
+                shelf.remove(path)
         except (CheckpointError, OSError) as error:
             self._tell(f"checkpoints that need not be kept cannot be removed now: {error}")
 
@@ -226,7 +226,7 @@ class _Job:
             self.settled.set()
 
 
-def latest_undamaged(folder: Path, tell: Callable[[str], None]) -> TrainState | None:
+def latest_undamaged(folder: Location, tell: Callable[[str], None]) -> TrainState | None:
     """The state of the newest checkpoint of a run, every byte of it compared with its digest; none when it has none.
 
     One that is damaged is renamed to `damaged-step-...` and told, and the one before is taken.
@@ -243,42 +243,40 @@ def latest_undamaged(folder: Path, tell: Callable[[str], None]) -> TrainState | 
         try:
             return read_state(path)
         except CheckpointError as error:
-            if error.reason is RefusalReason.MISSING and not path.exists():
+            if error.reason is RefusalReason.MISSING and not shelf.stands(path):
                 continue
             if error.reason is not RefusalReason.CORRUPT:
                 raise
-            aside = _set_aside(path)
-            tell(
-                f"the checkpoint {path.name} is damaged and now {aside.name}; the one before is taken: {error.message}"
-            )
-    damaged = sorted(folder.glob(f"{DAMAGED}*"))
+            name, aside = shelf.name_of(path), shelf.name_of(_set_aside(path))
+            tell(f"the checkpoint {name} is damaged and now {aside}; the one before is taken: {error.message}")
+    damaged = [name for name in shelf.subfolders(folder) if name.startswith(DAMAGED)]
     if damaged:
         raise CheckpointError(
-            f"no checkpoint in {folder} can be used: {len(damaged)} of {len(damaged)} are damaged, the newest is "
-            f"{damaged[-1].name}",
+            f"no checkpoint in {redacted(folder)} can be used: {len(damaged)} of {len(damaged)} are damaged, the "
+            f"newest is {damaged[-1]}",
             reason=RefusalReason.CORRUPT,
-            path=str(folder),
+            path=redacted(folder),
             hint="bring one back from a copy under its name `step-...`, or, to train from the beginning, remove the "
             "damaged ones or take another run name; `orchestrator verify` names what is wrong with each",
         )
     return None
 
 
-def _set_aside(folder: Path) -> Path:
+def _set_aside(folder: Location) -> Location:
     """Rename what is no whole checkpoint, so that nobody takes it for one.
 
     Raises:
         CheckpointError: `storage`.
     """
-    name, number = f"{DAMAGED}{folder.name}", 1
-    while (folder.parent / name).exists():
+    run, first = shelf.above(folder), f"{DAMAGED}{shelf.name_of(folder)}"
+    name, number = first, 1
+    while shelf.stands(shelf.inside(run, name)):
         number += 1
-        name = f"{DAMAGED}{folder.name}-{number}"
-    with disk_errors(folder):
-        return folder.rename(folder.parent / name)
+        name = f"{first}-{number}"
+    return shelf.rename(folder, name)
 
 
-def _score(path: Path, metric: str) -> float | None:
+def _score(path: Location, metric: str) -> float | None:
     try:
         return checkpoint_score(path, metric)
     except CheckpointError:  # damaged, or just gone: no reason to keep it
