@@ -3,10 +3,12 @@
 Why Swift: it is what many sites run behind their S3 endpoint, and the one such server that a package index carries
 whole. It speaks HTTP, calculates signatures (version 4) and refuses wrong ones, takes uploads in parts and in signed
 chunks with checksums, shows an object only when its upload has been completed, lists (ListObjectsV2) what was written
-before, copies, and keeps all that on disk: killed and started again it has what it had confirmed.
+before, copies, writes only what is not there (`If-None-Match: *`), and keeps all that on disk: killed and started again
+it has what it had confirmed.
 
-What it is not: spread over several disks and machines, encrypted by TLS, or fast. There is one user with all rights, no
-policies, and no conditional writes (`If-None-Match`). What AWS does under load (503 SlowDown) it never does.
+What it is not: spread over several disks and machines, encrypted by TLS, or fast. There is one user with all rights and
+no policies, it does not write on a condition about what is there (`If-Match`), and what AWS does under load (503
+SlowDown) it never does.
 """
 
 from __future__ import annotations
