@@ -13,13 +13,14 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.runtime.paths import read_json
-from orchestrator.runtime.recorder import Recorder
 from orchestrator.storage import redacted
 from orchestrator.tracking import open_hint
+
+if TYPE_CHECKING:  # the doctor asks for the id alone, and has no seconds for what a run needs
+    from orchestrator.runtime.recorder import Recorder
 
 _CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """The environment variable in which Ray tells a job's process what it belongs to."""
@@ -79,6 +80,8 @@ def _facts(recorder: Recorder) -> dict[str, str]:
 
 
 def _state(recorder: Recorder) -> str:
+    from orchestrator.runtime.paths import read_json
+
     try:
         return str((read_json(recorder.target.paths.status) or {}).get("state", ""))
     except (OrchestratorError, OSError):  # the storage is away, which somebody else tells
