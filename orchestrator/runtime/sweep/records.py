@@ -66,7 +66,8 @@ class TrialRecords:
         Raises:
             RunError | TrackingError | OSError: the record has not been writable for long.
         """
-        self._gauges.trials(counts(list(self._ledger.entries.values()), active))
+        begun = self._open.keys() & active
+        self._gauges.trials(counts(list(self._ledger.entries.values()), begun))
         for entry in list(self._ledger.entries.values()):
             runs = entry.trial in active and self._has_begun(entry)
             if entry.trial not in self._closed and (_is_final(entry) or runs):
@@ -128,9 +129,9 @@ class TrialRecords:
         return _is_final(entry) and status.get("state") == entry.state
 
 
-def counts(entries: Iterable[Entry], active: Collection[str]) -> dict[str, int]:
-    """How many trials are in each state; of those that the ledger knows as waiting, some run."""
-    states = ["running" if not _is_final(one) and one.trial in active else str(one.state) for one in entries]
+def counts(entries: Iterable[Entry], begun: Collection[str]) -> dict[str, int]:
+    """How many trials are in each state; of those that the ledger knows as waiting, some have begun."""
+    states = ["running" if not _is_final(one) and one.trial in begun else str(one.state) for one in entries]
     return {state: states.count(state) for state in ("running", *TrialState)}
 
 
