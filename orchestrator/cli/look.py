@@ -81,7 +81,7 @@ def doctor(
     storage: Annotated[str | None, typer.Option(help="Where the runs live; of this machine alone: runs.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="A prepared corpus to look at, too.")] = None,
     cluster: Annotated[
-        bool, typer.Option("--cluster", help="Look at every node of a Ray cluster instead; takes half a minute at most.")
+        bool, typer.Option("--cluster", help="Look at every node of a Ray cluster, for half a minute at most.")
     ] = False,
     address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="With --cluster: where its head is, HOST:6379.")
