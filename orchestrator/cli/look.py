@@ -78,16 +78,29 @@ def status(
 
 
 def doctor(
-    storage: Storage = "runs",
+    storage: Annotated[str | None, typer.Option(help="Where the runs live; of this machine alone: runs.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="A prepared corpus to look at, too.")] = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Look at every node of a Ray cluster, for half a minute at most.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="With --cluster: where its head is, HOST:6379.")
+    ] = None,
+    cache: Annotated[
+        str | None, typer.Option(metavar="DIR", help="With --cluster: the nodes' own folder for data, `data.cache`.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Numbered checks of this machine: packages, processors, limits, storage, MLflow, Ray, data."""
+    """Numbered checks of this machine, or of a cluster: versions, limits, storage, MLflow, Ray, data."""
     from dataclasses import asdict
 
     from orchestrator.doctor import examine
+    from orchestrator.doctor.cluster import Request, examine_cluster
 
-    findings = examine(storage, data)
+    if cluster:
+        findings = examine_cluster(Request(address or "auto", storage, data, cache))
+    else:
+        findings = examine(storage or "runs", data)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

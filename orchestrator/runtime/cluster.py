@@ -16,7 +16,8 @@ from ray.util import placement_group_table, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 
 from orchestrator.config.schema import ScaleConfig
-from orchestrator.errors import RunError
+from orchestrator.errors import OrchestratorError, RunError
+from orchestrator.runtime.head import knock
 
 _LOCAL = {
     # Train's controller has an environment of its own: workers that wait for others without one serve nobody
@@ -34,15 +35,19 @@ def connect(scale: ScaleConfig, *, groups: int = 1) -> None:
     they train.
 
     Raises:
-        RunError: Ray does not answer, or cannot be started.
+        RunError: Ray does not answer, refuses this process's token, or cannot be started.
     """
     if ray.is_initialized():
         return
     # it warns that it cannot take SIGTERM for itself in another thread, which is as it should be
     logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
     try:
+        if not is_own():
+            knock(os.environ["RAY_ADDRESS"])
         with _own_sigterm():
             _start(scale, groups)
+    except OrchestratorError:
+        raise
     except Exception as error:  # Ray raises whatever comes, bare `Exception` included
         where = os.environ.get("RAY_ADDRESS")
         what = f"Ray at RAY_ADDRESS={where} cannot be reached" if where else "Ray cannot be started on this machine"

@@ -1,4 +1,4 @@
-"""One run's record: its MLflow run and its `status.json`, written in one place.
+"""One run's record: its MLflow run, its `status.json` and its gauges, written in one place.
 
 One process at a time records a run: the one that drives it, be it a driver or a sweep's trial.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.data.corpus.scores import scores_bytes
 from orchestrator.errors import DataError
+from orchestrator.runtime.gauges import Gauges
 from orchestrator.runtime.paths import RunPaths, read_json, write_bytes, write_json
 from orchestrator.tracking import EndStatus, RunWriter
 
@@ -57,6 +58,7 @@ class Recorder:
         self.target = target
         self._writer: RunWriter | None = None
         self._last: tuple[float, int] | None = None
+        self._gauges = Gauges(target.tags.get("sweep", target.paths.name), target.tags.get("trial", ""))
 
     @property
     def writer(self) -> RunWriter:
@@ -152,7 +154,7 @@ class Recorder:
             step = int(row["figures"]["step"])
             known |= row["figures"]
             speed = self._speed(step, row["at"], speed)
-        self._write(step=step, metrics=known, steps_per_s=speed)
+        self._write(step=step, metrics=known, steps_per_s=speed, reported=rows[-1]["at"])
 
     def _points(self, figures: Mapping[str, float]) -> Iterator[tuple[int, dict[str, float]]]:
         """The figures of a report as (step, metrics)."""
@@ -188,8 +190,10 @@ class Recorder:
 
     def _write(self, **changes: Any) -> None:
         target = self.target
+        changes["total_steps"] = target.total_steps
+        self._gauges.take(changes)  # whether or not the storage takes them
         status = read_json(target.paths.status) or {"restarts": 0, "step": 0}
-        status |= {"name": target.paths.name, "total_steps": target.total_steps, "updated": time.time(), **changes}
+        status |= {"name": target.paths.name, "updated": time.time(), **changes}
         write_json(target.paths.status, status)
 
 

@@ -23,6 +23,7 @@ from orchestrator.errors import ConfigError, RunError, RunStopped
 from orchestrator.runtime import cluster, execute
 from orchestrator.runtime.home import at_home
 from orchestrator.runtime.identity import claim
+from orchestrator.runtime.job import describe_run, described
 from orchestrator.runtime.lease import driving
 from orchestrator.runtime.paths import RunPaths, read_json
 from orchestrator.runtime.patience import REFUSALS
@@ -182,7 +183,7 @@ def recording(target: RecordTarget, job: Assignment) -> Iterator[OpeningRecord]:
     """Open the MLflow run with its params and provenance; close it with the truth about how the block ended."""
     recorder = Recorder(target)
     recorder.running(ended=None)
-    with ThreadPoolExecutor(1, thread_name_prefix="record") as pool:
+    with described(recorder), ThreadPoolExecutor(1, thread_name_prefix="record") as pool:
         record = OpeningRecord(recorder, pool.submit(_open, recorder, job))
         try:
             yield record
@@ -208,6 +209,7 @@ def _end_with(error: BaseException, record: OpeningRecord) -> None:
 def _open(recorder: Recorder, job: Assignment) -> None:
     close_stale(recorder.target.uri, recorder.target.experiment)
     recorder.begin(job.config, job.origin)
+    describe_run(recorder)
 
 
 def _run(job: Assignment, config: RunConfig, record: OpeningRecord, tell: Callable[[str], None]) -> None:

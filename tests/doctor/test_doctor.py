@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from orchestrator.doctor import _carried_out, examine, machine, places, services
+from tests.runtime import heads
 
 
 def test_all_checks_run_and_leave_nothing_but_the_store(tmp_path: Path, tiny_corpus: Path) -> None:
@@ -49,39 +49,20 @@ def test_limits_of_containers(tmp_path: Path) -> None:
     assert machine.cpu_quota(old) == 2.0
 
 
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("auto", None),
-        ("10.0.0.1:6379", ("10.0.0.1", 6379)),
-        ("ray://head:10001", ("head", 10001)),
-        ("ray://head", ("head", 10001)),
-        ("[::1]:6379", ("::1", 6379)),
-    ],
-)
-def test_addresses_of_ray(address: str, expected: tuple[str, int] | None) -> None:
-    assert services.host_and_port(address) == expected
-
-
-@pytest.mark.parametrize("address", ["nowhere", "host:", "host:99999999", ":6379"])
-def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(ValueError, match="HOST:PORT"):
-        services.host_and_port(address)
-
-
 def test_a_ray_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
-    for address in (f"127.0.0.1:{port}", "nowhere", "http://127.0.0.1:8265"):
+    for address in (heads.nobody(), "nowhere", "http://127.0.0.1:8265"):
         monkeypatch.setenv("RAY_ADDRESS", address)
         finding = services.ray()
         assert not finding.ok and address in finding.found and finding.hint
 
 
 def test_one_who_listens_but_is_no_ray_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent.getsockname()[1]}")
+    with heads.silent() as address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        finding = services.ray(connect_s=0.3)
+    assert not finding.ok and "does not answer within 0.3 s" in finding.found
+    with heads.head() as address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
         finding = services.ray(answer_s=0.5)
     assert not finding.ok and "lets nobody in" in finding.found
 

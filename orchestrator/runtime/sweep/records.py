@@ -8,11 +8,12 @@ is killed is recorded by the next one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.runtime.gauges import Gauges
 from orchestrator.runtime.home import copy_of
 from orchestrator.runtime.listener import Listener
 from orchestrator.runtime.paths import JOURNAL, TRIALS, read_json
@@ -49,6 +50,7 @@ class TrialRecords:
         self._parent_run_id = parent_run_id
         self._patience_s = work.settings({}).checkpoint.retry_s
         self._patience = Patience(self._patience_s, "the record of a trial", tell)
+        self._gauges = Gauges(parent.paths.name)
         self._open: dict[str, _TrialRecord] = {}
         self._closed = {trial for trial, entry in ledger.entries.items() if self._was_closed(entry)}
         """Trials of which everything is recorded."""
@@ -65,6 +67,8 @@ class TrialRecords:
         Raises:
             RunError | TrackingError | OSError: the record has not been writable for long.
         """
+        begun = self._open.keys() & active
+        self._gauges.trials(counts(list(self._ledger.entries.values()), begun))
         for entry in list(self._ledger.entries.values()):
             runs = entry.trial in active and self._has_begun(entry)
             if entry.trial not in self._closed and (_is_final(entry) or runs):
@@ -129,6 +133,12 @@ class TrialRecords:
     def _was_closed(self, entry: Entry) -> bool:
         status = read_json(self._work.paths.trial(entry.trial).status) or {}
         return _is_final(entry) and status.get("state") == entry.state
+
+
+def counts(entries: Iterable[Entry], begun: Collection[str]) -> dict[str, int]:
+    """How many trials are in each state; of those that the ledger knows as waiting, some have begun."""
+    states = ["running" if not _is_final(one) and one.trial in begun else str(one.state) for one in entries]
+    return {state: states.count(state) for state in ("running", *TrialState)}
 
 
 class _TrialRecord:

@@ -21,8 +21,9 @@ from orchestrator.runtime.paths import RunPaths, read_json
 from orchestrator.runtime.train import tracking_uri
 from orchestrator.tracking import RunRecord, child_runs, find_run, read_history
 from orchestrator.training.retention import checkpoints_in
+from tests.lab.hosts import Loopback
+from tests.lab.servers import TrackingServer
 from tests.runtime.processes import Driver, descendants
-from tests.runtime.sweep.servers import TrackingServer
 from tests.runtime.sweep.test_restore import curves, reached, steps_taken
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -139,7 +140,7 @@ def test_a_trial_whose_process_always_dies_is_marked_and_the_others_go_on(config
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[TrackingServer]:
     store = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", f"{tmp_path}/files"]
-    server = TrackingServer(tmp_path, store)
+    server = TrackingServer(Loopback(tmp_path), store)
     try:
         server.start()
         yield server

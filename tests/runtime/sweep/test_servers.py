@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.train import tracking_uri
 from orchestrator.tracking import RunRecord, child_runs, find_run
 from orchestrator.tracking.registry import WEIGHTS
+from tests.lab.hosts import Loopback
+from tests.lab.servers import PostgresServer, TrackingServer, missing
 from tests.runtime.processes import Driver
-from tests.runtime.sweep.servers import PostgresServer, TrackingServer, postgres_programs
 from tests.runtime.sweep.test_restore import steps_taken
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -48,14 +48,9 @@ def begin(swept: RunConfig) -> Iterator[Callable[[str], Driver]]:
 @pytest.fixture
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server of the test's own."""
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip(
-            "no PostgreSQL on this machine: `postgres` and `initdb` are neither on PATH nor in its usual places"
-        )
-    if find_spec("psycopg2") is None:
-        pytest.skip("no driver for PostgreSQL in this Python: psycopg2 is not installed")
-    server = PostgresServer(programs)
+    if reason := missing():
+        pytest.skip(reason)
+    server = PostgresServer()
     yield server
     server.close()
 
@@ -68,7 +63,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TrackingS
     place = tmp_path / "artifacts"
     direct = ["--no-serve-artifacts", "--default-artifact-root", place.as_uri()]
     options = ["--artifacts-destination", str(place)] if artifacts == "proxied" else direct
-    server = TrackingServer(tmp_path, ["--backend-store-uri", uri, *options])
+    server = TrackingServer(Loopback(tmp_path), ["--backend-store-uri", uri, *options])
     try:
         server.start()
         yield server
