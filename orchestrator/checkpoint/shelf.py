@@ -101,6 +101,7 @@ def rename(checkpoint: Location, name: str) -> Location:
     renamed = join(parent(checkpoint), name)
     source, target = open_place(checkpoint), open_place(renamed)
     with checkpoint_errors(), remote_errors(source):
+        target.filesystem.create_dir(target.path, recursive=True)
         for file in sorted(_files(source), key=lambda file: file != MANIFEST):  # without it, it is none
             source.filesystem.move(source.child(file).path, target.child(file).path)
     return renamed
@@ -124,6 +125,7 @@ def duplicate(source: Location, target: Location) -> None:
         what = f"{origin.name} is no whole checkpoint"
         raise CheckpointError(what, reason=RefusalReason.MISSING, path=origin.name, hint="use another one")
     with checkpoint_errors(), remote_errors(copy):
+        copy.filesystem.create_dir(copy.path, recursive=True)
         for file in (*manifest.files, MANIFEST):
             copy.filesystem.copy_file(origin.child(file).path, copy.child(file).path)
 

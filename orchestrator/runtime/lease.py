@@ -76,6 +76,10 @@ _TOLERATED_S = 60.0
 """What a clock here may be ahead of the storage's before a run that is driven looks as if it were not."""
 
 
+_held: set[str] = set()
+"""The signs that this process leaves."""
+
+
 class Lease:
     """Be the only driver of a run in object storage while a block runs.
 
@@ -97,17 +101,22 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def __enter__(self) -> None:
+        _held.add(self._name)
         self._sign()
         try:
             self._outlive()
         except BaseException:
-            self._drivers.delete(self._name)
+            self._give_up()
             raise
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        _held.discard(self._name)
         with suppress(StorageError):  # it grows old by itself
             self._drivers.delete(self._name)
 
@@ -147,6 +156,8 @@ class Lease:
         try:
             said = json.loads(self._drivers.read(sign.name))
             here = (said["host"], said["boot"]) == (self._said["host"], self._said["boot"])
+            if here and said["pid"] == os.getpid():  # in containers, who comes next has the number of who was killed
+                return sign.name in _held
             return _is_alive(int(said["pid"])) if here else None
         except (StorageError, ValueError, LookupError, TypeError):
             return None
@@ -158,8 +169,8 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
-    return pid != os.getpid()  # in containers, whoever comes next has the same number as who was killed
+        return True
+    return True
 
 
 def _boot() -> str:

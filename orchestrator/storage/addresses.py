@@ -10,7 +10,7 @@ import re
 import string
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from orchestrator.errors import StorageError
 
@@ -37,13 +37,13 @@ def join(where: Location, name: str) -> str:
     """The URI of a file or folder below that of another; options after `?` stay."""
     parts = urlsplit(repaired(where))
     end = quote(name) if parts.scheme in _DECODED else name
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{end}"))
+    return _put_together(parts._replace(path=f"{parts.path.rstrip('/')}/{end}"))
 
 
 def parent(where: Location) -> str:
     """The URI of the folder that a file or folder lies in; options after `?` stay."""
     parts = urlsplit(repaired(where))
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/").rpartition("/")[0]))
+    return _put_together(parts._replace(path=parts.path.rstrip("/").rpartition("/")[0]))
 
 
 def redacted(where: Location) -> str:
@@ -52,6 +52,13 @@ def redacted(where: Location) -> str:
         return str(where)
     parts = urlsplit(repaired(where))
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+
+def _put_together(parts: SplitResult) -> str:
+    """The URI with both its slashes, which the standard library leaves out where nothing stands between them and the
+    path."""
+    end = f"?{parts.query}" * bool(parts.query) + f"#{parts.fragment}" * bool(parts.fragment)
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{end}"
 
 
 def repaired(where: Location) -> str:
