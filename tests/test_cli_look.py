@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.runtime.paths import RunPaths, driving, write_json
+from orchestrator.runtime.lease import driving
+from orchestrator.runtime.paths import RunPaths, write_json
 
 VERDICT = {"state": "AT_CHANCE", "why": "the gap is 0.001 [0.000, 0.002]", "causes": ["an offset in the data"]}
 

@@ -162,6 +162,7 @@ def _after(status: RunStatus) -> str:
 
 def _facts(status: RunStatus) -> dict[str, Any]:
     from orchestrator.runtime.status import tracking_hint
+    from orchestrator.storage import redacted
 
     facts: dict[str, Any] = {}
     if status.total_steps:
@@ -192,7 +193,7 @@ def _facts(status: RunStatus) -> dict[str, Any]:
     if status.checkpoint is not None:
         age = "" if status.checkpoint_age_s is None else f", {_ago(status.checkpoint_age_s)}"
         facts["last checkpoint"] = f"step {status.checkpoint}{age}"
-    facts["folder"] = status.folder
+    facts["folder"] = redacted(status.folder)
     if status.run_id:
         facts["MLflow run"] = status.run_id
         facts["open MLflow"] = tracking_hint(status.folder) or "see `tracking.uri` of its configuration"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import tempfile
 import time
 import uuid
 from collections import Counter
@@ -15,7 +16,7 @@ from filelock import FileLock
 
 from orchestrator.doctor.finding import Finding
 from orchestrator.errors import OrchestratorError
-from orchestrator.storage import redacted
+from orchestrator.storage import local_path, open_folder, redacted
 
 _LEAST_FREE_GB = 5
 _PROBE_MB = 64
@@ -29,6 +30,8 @@ def storage(where: str) -> Finding:
 
     try:
         folder = storage_folder(where)
+        if folder is None:
+            return _object_storage(where)
         folder.mkdir(parents=True, exist_ok=True)
         speed = _write_speed(folder, f".probe-{uuid.uuid4().hex}")
     except (OSError, OrchestratorError) as error:
@@ -38,9 +41,28 @@ def storage(where: str) -> Finding:
     return Finding("storage", found, hint="" if speed >= _SLOW_MB_S else slow)
 
 
+def _object_storage(where: str) -> Finding:
+    """Whether what is written there can be read and removed again, and how fast it is taken.
+
+    Raises:
+        StorageError: it cannot.
+    """
+    folder, name, block = open_folder(where), f".probe-{uuid.uuid4().hex}", os.urandom(_PROBE_MB << 20)
+    begin = time.perf_counter()
+    try:
+        with folder.writer(name) as file:
+            file.write(block)
+        speed = len(block) / 1e6 / max(time.perf_counter() - begin, 1e-9)
+        if folder.read(name) != block:
+            return Finding("storage", f"{folder.name}: what was written came back changed", False, "use another one")
+    finally:
+        folder.delete(name)
+    return Finding("storage", f"{folder.name}: takes {speed:.0f} MB/s, gives and removes what it took")
+
+
 def space(where: str) -> Finding:
-    """Room for checkpoints."""
-    folder = existing_parent(Path(where))
+    """Room for checkpoints; where they go to object storage, for the one that is on its way."""
+    folder = existing_parent(Path(where if local_path(where) is not None else tempfile.gettempdir()))
     free = shutil.disk_usage(folder).free / 1e9
     enough = free >= _LEAST_FREE_GB
     return Finding("free space", f"{free:.1f} GB", enough, "" if enough else f"at least {_LEAST_FREE_GB} GB are wise")
@@ -48,6 +70,8 @@ def space(where: str) -> Finding:
 
 def clock(where: str) -> Finding:
     """Whether this machine and the storage agree on the time, by which people judge how old a report is."""
+    if local_path(where) is None:
+        return Finding("clock", time.strftime("%Y-%m-%d %H:%M:%S %Z"))
     folder = existing_parent(Path(where))
     probe = folder / f".probe-{uuid.uuid4().hex}"
     if not os.access(folder, os.W_OK):

@@ -8,12 +8,14 @@ machine.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.checkpoint import inspect
+from orchestrator.checkpoint.shelf import name_of
 from orchestrator.config.load import load_config_with_notes
 from orchestrator.config.media import FPS
 from orchestrator.config.model import input_shape, training_problem
@@ -28,11 +30,12 @@ from orchestrator.planning.machine import free_disk, planned_device
 from orchestrator.planning.probe import BUDGET_S
 from orchestrator.planning.sizes import disk_use, happenings
 from orchestrator.runtime.paths import RunPaths
+from orchestrator.storage import local_path
 from orchestrator.sweeps.search import total_trials
 from orchestrator.training.batching import has_batch_norm
 from orchestrator.training.fitting import check_fits
 from orchestrator.training.freezing import check_freeze, count_parameters, count_trained
-from orchestrator.training.retention import checkpoints_in
+from orchestrator.training.retention import checkpoints_in, step_of
 
 __all__ = ["Plan", "plan"]
 
@@ -167,10 +170,14 @@ def _start_facts(config: RunConfig) -> dict[str, Any]:
 
 
 def _disk_facts(config: RunConfig, net: SyncNet, notes: list[str], problems: list[str]) -> dict[str, Any]:
-    parameters, free = count_parameters(net), free_disk(config.storage)
+    remote = local_path(config.storage) is None
+    here = tempfile.gettempdir() if remote else config.storage
+    parameters, free = count_parameters(net), free_disk(here)
     disk, device = disk_use(parameters, count_trained(net), config), planned_device(config.scale)
-    notes += advice(config, Circumstances(parameters, has_batch_norm(net), device, disk, free))
-    problem = disk_problem(disk, free, config.storage)
+    # object storage does not fill up, but a checkpoint is written here before it goes there
+    written = replace(disk, kept=0) if remote else disk
+    notes += advice(config, Circumstances(parameters, has_batch_norm(net), device, written, free))
+    problem = disk_problem(written, free, here)
     problems += [problem] if problem else []
     return {
         "checkpoint size (MB)": round(disk.one / 1e6, 1),
@@ -183,9 +190,9 @@ def _disk_facts(config: RunConfig, net: SyncNet, notes: list[str], problems: lis
 def _start(config: RunConfig, name: str | None) -> tuple[int, str]:
     """Steps taken already, and where the run would start, in words."""
     if name is not None:
-        saved = checkpoints_in(RunPaths.of(config.storage, name).folder)
+        saved = checkpoints_in(RunPaths.of(config.storage, name).where)
         if saved:
-            return int(saved[-1].name.rpartition("-")[2]), f"continue from this run's own {saved[-1].name}"
+            return step_of(saved[-1]), f"continue from this run's own {name_of(saved[-1])}"
     if config.start.checkpoint is None:
         return 0, "scratch: fresh weights"
     return 0, f"{config.start.verb} from {config.start.checkpoint}"

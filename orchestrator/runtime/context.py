@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import ray.train
@@ -24,8 +23,9 @@ from orchestrator.checkpoint.partials import disk_errors
 from orchestrator.config.schema import RunConfig
 from orchestrator.models import SyncNet
 from orchestrator.runtime.courier import Courier
+from orchestrator.runtime.home import copy_of
 from orchestrator.runtime.journal import Journal
-from orchestrator.runtime.paths import JOURNAL, STUCK
+from orchestrator.runtime.paths import STUCK, RunPaths
 from orchestrator.runtime.stopping import StopFile
 from orchestrator.runtime.usage import Usage
 from orchestrator.runtime.watchdog import Watchdog
@@ -43,7 +43,7 @@ class RayContext:
     """A `TrainContext` on one Ray Train worker.
 
     Args:
-        folder: the run's folder.
+        paths: the run's places, at home in this process.
         config: its configuration.
         until: the step after which to save and leave, if that is before the last one.
         clock: monotonic seconds.
@@ -52,7 +52,7 @@ class RayContext:
 
     def __init__(
         self,
-        folder: Path,
+        paths: RunPaths,
         config: RunConfig,
         *,
         until: int | None = None,
@@ -60,21 +60,21 @@ class RayContext:
         now: Callable[[], float] = time.time,
     ) -> None:
         surroundings = ray.train.get_context()
-        self.rank: int = surroundings.get_world_rank()
+        self.rank: int = world_rank()
         self.world_size: int = surroundings.get_world_size()
         self.device: torch.device = ray.train.torch.get_device()
-        self._folder, self._config, self._clock, self._now = folder, config, clock, now
+        self._paths, self._config, self._clock, self._now = paths, config, clock, now
         self._until = until
-        self._stop = StopFile(folder)
+        self._stop = StopFile(paths.folder)
         self._courier = Courier()
         patience_s = config.scale.stuck_after_s
-        self._watchdog = Watchdog(folder / STUCK, self.rank, self.world_size, patience_s, clock=clock)
+        self._watchdog = Watchdog(paths.folder / STUCK, self.rank, self.world_size, patience_s, clock=clock)
         self._journal, self._saver, self._usage = None, None, None
         if self.rank == 0:
             self._usage = Usage(self.device, clock=clock)
-            self._journal = Journal(folder / JOURNAL)
+            self._journal = Journal(paths.journal, keep=copy_of(paths).flush)
             # a run that continues from a checkpoint reports nothing again of what came before it
-            self._saver = Saver(folder, settings=config.checkpoint, tell=self.note, first=self._journal.sync)
+            self._saver = Saver(paths.where, settings=config.checkpoint, tell=self.note, first=self._journal.sync)
         self._group = _host_group(config) if self.world_size > 1 else None
         self._pace = Pace(_POLL_S)
         self._notices = Notices()
@@ -82,7 +82,7 @@ class RayContext:
         self._next_poll = 0
 
     def latest(self) -> TrainState | None:
-        return latest_undamaged(self._folder, self.note)
+        return latest_undamaged(self._paths.where, self.note)
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         return wrap(cast(SyncNet, model), self._config, self.device)
@@ -121,7 +121,7 @@ class RayContext:
         self._watchdog.stop()
         if self._saver is not None and self._journal is not None:
             self._saver.wait()
-            with disk_errors(self._folder / JOURNAL):
+            with disk_errors(self._paths.journal):
                 self._journal.sync()  # what was said after the last checkpoint
         self._courier.finish()
 
@@ -154,6 +154,11 @@ class RayContext:
         dist.broadcast(decision, 0, group=self._group)
         save, stop, steps = decision.tolist()
         return save, stop, steps
+
+
+def world_rank() -> int:
+    """This worker among those of its group."""
+    return int(ray.train.get_context().get_world_rank())
 
 
 @dataclass(frozen=True)

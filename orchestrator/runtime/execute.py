@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from orchestrator.errors import OrchestratorError, RunError
 from orchestrator.runtime import cluster
 from orchestrator.runtime.failures import FailureCallback, deliberate, first_line, last_line
 from orchestrator.runtime.group import GroupConfig
+from orchestrator.runtime.home import copy_of
 from orchestrator.runtime.journal import Journal
 from orchestrator.runtime.listener import Listener
 from orchestrator.runtime.paths import JOURNAL, STUCK, RunPaths
@@ -34,6 +34,7 @@ from orchestrator.runtime.stopping import StopFile, seldom
 from orchestrator.runtime.supervise import gone, wait_for
 from orchestrator.runtime.usage import Usage
 from orchestrator.runtime.worker import Assignment, train_worker
+from orchestrator.storage import join
 
 
 def run_here(
@@ -90,8 +91,8 @@ def loop_here(
     from orchestrator.training.local import LocalContext
     from orchestrator.training.loop import train_loop
 
-    config, folder = assignment.settings(), Path(assignment.run_folder)
-    journal, corpus = Journal(folder / JOURNAL), assignment.corpus(config)
+    config, paths = assignment.settings(), RunPaths.at(assignment.run_folder)
+    journal, corpus = Journal(paths.journal, keep=copy_of(paths).flush), assignment.corpus(config)
     device = device or _local_device(config)
     usage = Usage(device)
 
@@ -111,7 +112,7 @@ def loop_here(
         said()
 
     context = LocalContext(
-        folder,
+        paths.where,
         settings=config.checkpoint,
         on_report=reported,
         on_announce=announced,
@@ -150,6 +151,7 @@ def run_on_ray(assignment: Assignment, record: OpeningRecord, *, tell: Callable[
 
     group_on_ray(assignment, look, last_note)
     record.wait()
+    copy_of(RunPaths.at(assignment.run_folder)).fetch()
     listener.finish()
 
 
@@ -166,14 +168,16 @@ def group_on_ray(
     Raises:
         OrchestratorError: as `run_on_ray`.
     """
-    folder = Path(assignment.run_folder)
+    paths = RunPaths.at(assignment.run_folder)
+    copy_of(paths).follow(JOURNAL)
+    copy_of(paths).flush()  # what asked an earlier start to stop is done with before anybody looks
     alone = threading.current_thread() is threading.main_thread()  # else there may be other runs in this job
     try:
-        wait_for(lambda: _fit(assignment, RunPaths(folder.parent, folder.name), alone=alone), look)
+        wait_for(lambda: _fit(assignment, paths, alone=alone), look)
     except TrainingFailedError as error:
         raise _cause(error, last_note()) from error
     except BaseException:
-        StopFile(folder).ask()  # nobody listens any more to what may still run
+        StopFile(paths.folder).ask()  # nobody listens any more to what may still run
         raise
 
 
@@ -232,11 +236,15 @@ def _trainer(assignment: Assignment, paths: RunPaths, *, tidies: bool) -> TorchT
         run_config=RayRunConfig(
             # its own place: what earlier versions of a run had registered with Ray Train does not matter
             name="ray",
-            storage_path=assignment.run_folder,
+            storage_path=str(paths.folder),
             failure_config=FailureConfig(max_failures=scale.max_failures, max_preemption_failures=-1),
-            callbacks=[FailureCallback(paths.failures, paths.folder / STUCK)],  # type: ignore[list-item]
+            callbacks=[FailureCallback(paths.failures, paths.folder / STUCK, _stuck_at(paths))],  # type: ignore[list-item]
         ),
     )
+
+
+def _stuck_at(paths: RunPaths) -> str | None:
+    return join(paths.where, STUCK) if paths.home else None
 
 
 def _resources(config: RunConfig) -> dict[str, float]:

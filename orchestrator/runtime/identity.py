@@ -14,6 +14,7 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.config.sweep import SWEEP_FREE, SweepConfig
 from orchestrator.errors import RunError
 from orchestrator.runtime.paths import RunPaths, read_json, write_json
+from orchestrator.storage import redacted
 from orchestrator.tracking.redaction import redact_tree
 
 FREE = (
@@ -60,7 +61,8 @@ def claim(paths: RunPaths, config: RunConfig, facts: dict[str, Any]) -> bool:
         raise RunError(
             f"the run {paths.name!r} exists with other settings: {'; '.join(changed)}",
             hint="go back to the old settings to continue it, or give another --name, which with "
-            f"`start.verb=resume start.checkpoint={paths.folder}/step-...` goes on from one of its checkpoints",
+            f"`start.verb=resume start.checkpoint={redacted(paths.where)}/step-...` goes on from one of its "
+            "checkpoints",
         )
     return True
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import os
 import threading
@@ -24,6 +25,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import StorageError
+
 _BYTES = "base64"
 
 
@@ -32,11 +35,14 @@ class Journal:
 
     Args:
         path: the file; made when there is something to write.
+        keep: brings what is in the file where it outlives this machine; a `StorageError` of it is a refusal.
         now: seconds since the epoch.
     """
 
-    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
-        self._path, self._now = path, now
+    def __init__(
+        self, path: Path, *, keep: Callable[[], object] = lambda: None, now: Callable[[], float] = time.time
+    ) -> None:
+        self._path, self._keep, self._now = path, keep, now
         self._lock = threading.Lock()
         self._file: FileIO | None = None
         self._unwritten = b""
@@ -57,6 +63,10 @@ class Journal:
         """
         with self._lock:
             os.fsync(self._write().fileno())
+        try:
+            self._keep()
+        except StorageError as error:
+            raise OSError(errno.EIO, error.message) from error
 
     def _write(self) -> FileIO:
         if self._file is None:

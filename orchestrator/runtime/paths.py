@@ -16,31 +16,39 @@
     <storage>/<name>/report.html       the answer of a sweep
     <storage>/states/<hash>/           normalized starting states, shared by all runs
 
-Everything is an absolute path, because drivers and workers have different working directories.
+Everything is an absolute path, because drivers and workers have different working directories. In object storage it
+lies the same way, but for journals, which are there in parts (see `parts`), and for `drivers/`, which says who drives a
+run (see `lease`); every process then has a working copy of all but checkpoints and states (see `home`).
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from orchestrator.checkpoint import shelf
+from orchestrator.checkpoint.partials import partial_name, remove_abandoned
 from orchestrator.errors import ConfigError, RunError
-from orchestrator.storage import redacted
+from orchestrator.storage import Location, join, local_path, parent
 from orchestrator.training.retention import checkpoint_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_LOCK = ".driver.lock"
 _JOB_FOLDER = "/runtime_resources/"
 JOURNAL = "journal.jsonl"
 """The file of a run's folder with what its workers reported."""
+TRIALS = "trials"
+"""The folder of a sweep's folder with those of its trials."""
 STUCK = "stuck"
 """The folder in a run's folder where workers write that made no step."""
 
@@ -50,24 +58,41 @@ class RunPaths:
     """The places of one run."""
 
     storage: Path
+    """The folder of its folder on this machine."""
     name: str
+    home: str = ""
+    """The URI of the storage, where runs live in object storage: what is on this machine is then a working copy."""
 
     @classmethod
     def of(cls, storage: str, name: str, cwd: Path | None = None) -> RunPaths:
-        """The places of run `name` under a storage folder.
+        """The places of run `name` under a storage folder or URI.
 
         Raises:
-            ConfigError: the name cannot be a folder name, or the storage is remote or would not survive the job.
+            ConfigError: the name cannot be a folder name, or the storage would not survive the job.
         """
         if not _NAME.fullmatch(name):
             raise ConfigError(
                 [f"the run's name must be letters, digits, `.`, `_` and `-`, but is {name!r}"], source="the name"
             )
-        return cls(storage_folder(storage, cwd), name)
+        local = storage_folder(storage, cwd)
+        return cls(local, name) if local is not None else cls.at(join(storage, name))
+
+    @classmethod
+    def at(cls, where: Location) -> RunPaths:
+        """The places of the run in a folder, as `where` gives it, in this process."""
+        local = local_path(where)
+        if local is not None:
+            return cls(local.parent, local.name)
+        return cls(_scratch(parent(where)), shelf.name_of(where), parent(where))
+
+    @property
+    def where(self) -> Location:
+        """The run's own folder where all see it: a path or a URI."""
+        return join(self.home, self.name) if self.home else self.folder
 
     @property
     def folder(self) -> Path:
-        """The run's own folder."""
+        """The run's own folder on this machine: itself, or a working copy."""
         return self.storage / self.name
 
     @property
@@ -101,13 +126,13 @@ class RunPaths:
         return self.folder / "pairs" / "best.parquet"
 
     @property
-    def states(self) -> Path:
+    def states(self) -> Location:
         """The store of normalized starting states."""
-        return self.storage / "states"
+        return join(self.home, "states") if self.home else self.storage / "states"
 
-    def checkpoint(self, step: int) -> Path:
+    def checkpoint(self, step: int) -> Location:
         """The checkpoint of an optimizer step."""
-        return checkpoint_folder(self.folder, step)
+        return checkpoint_folder(self.where, step)
 
     @property
     def ledger(self) -> Path:
@@ -121,56 +146,21 @@ class RunPaths:
 
     def trial(self, trial_id: str) -> RunPaths:
         """The places of one trial of this sweep."""
-        return RunPaths(self.folder / "trials", trial_id)
+        home = join(self.where, TRIALS) if self.home else ""
+        return RunPaths(self.folder / TRIALS, trial_id, home)
 
 
-@contextmanager
-def driving(paths: RunPaths) -> Iterator[None]:
-    """Be the only driver of a run while the block runs; the lock goes with the process, however it ends.
-
-    Raises:
-        RunError: another process drives this run, or its folder cannot be written.
-    """
-    lock = FileLock(paths.folder / _LOCK, timeout=0)
-    try:
-        with _writable(paths.folder):
-            paths.folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-    except Timeout:
-        raise RunError(
-            f"another process is driving the run {paths.name!r}",
-            hint=f"`orchestrator status {paths.name}` shows how far it is; give another --name for another run",
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def is_driven(folder: Path) -> bool:
-    """Whether some process drives the run in a folder now."""
-    if not (folder / _LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / _LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def storage_folder(storage: str, cwd: Path | None = None) -> Path:
-    """The absolute storage folder.
+def storage_folder(storage: str, cwd: Path | None = None) -> Path | None:
+    """The absolute storage folder; none where it is in object storage.
 
     Raises:
-        ConfigError: it is an address, or a relative path inside the temporary folder of a submitted job.
+        ConfigError: a relative path inside the temporary folder of a submitted job.
     """
-    if "://" in storage:
-        raise ConfigError(
-            [f"`storage` must be a folder that all workers see, but is {redacted(storage)!r}"],
-            hint="mount it, or give a shared folder",
-        )
+    local = local_path(storage)
+    if local is None:
+        return None
     require_lasting("`storage`", storage, cwd)
-    return ((cwd or Path.cwd()) / Path(storage).expanduser()).resolve()
+    return ((cwd or Path.cwd()) / local.expanduser()).resolve()
 
 
 def require_lasting(what: str, where: str | Path, cwd: Path | None = None) -> None:
@@ -184,7 +174,8 @@ def require_lasting(what: str, where: str | Path, cwd: Path | None = None) -> No
     Raises:
         ConfigError: a relative path inside that copy.
     """
-    relative = "://" not in str(where) and not Path(where).expanduser().is_absolute()
+    local = local_path(where)
+    relative = local is not None and not local.expanduser().is_absolute()
     if relative and _JOB_FOLDER in f"{cwd or Path.cwd()}/":
         raise ConfigError(
             [f"{what} is the relative path {str(where)!r}, which in a submitted job lies in a temporary copy"],
@@ -193,7 +184,7 @@ def require_lasting(what: str, where: str | Path, cwd: Path | None = None) -> No
 
 
 @contextmanager
-def _writable(path: Path) -> Iterator[None]:
+def writable(path: Path) -> Iterator[None]:
     """What the storage refuses while the block runs becomes one clear error."""
     try:
         yield
@@ -216,7 +207,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         RunError: the storage refuses it.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with _writable(path):
+    with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             partial.write_bytes(content)
@@ -242,3 +233,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
         hint = "remove this file: it only describes the run, which goes on from its checkpoints without it"
         raise RunError(f"{path} is damaged: {error}", hint=hint) from None
     return content
+
+
+_scratches: dict[str, Path] = {}
+
+
+def _scratch(storage: str) -> Path:
+    """The folder on this machine for this process's working copies of runs in object storage; it goes with the
+    process, or, if that was killed, with a later one."""
+    if storage not in _scratches:
+        above = Path(tempfile.gettempdir()) / f"syncnet-runs-{os.getuid()}"
+        with writable(above):
+            above.mkdir(mode=0o700, exist_ok=True)
+            remove_abandoned(above)
+            folder = above / partial_name("copy")
+            folder.mkdir()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _scratches[storage] = folder
+    return _scratches[storage]

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from orchestrator.errors import RunError, TrackingError
+from orchestrator.errors import RunError, StorageError, TrackingError
 
 T = TypeVar("T")
 
 _PAUSE_S = 0.5
-REFUSALS = (RunError, TrackingError, OSError)
+REFUSALS = (RunError, StorageError, TrackingError, OSError)
 """What may be over in a while."""
 
 

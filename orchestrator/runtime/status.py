@@ -10,20 +10,27 @@ import json
 import math
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from orchestrator.checkpoint.manifest import MANIFEST
 from orchestrator.errors import OrchestratorError, RunError
-from orchestrator.runtime.paths import is_driven, storage_folder
+from orchestrator.runtime.lease import is_driven, is_driven_at
+from orchestrator.runtime.parts import read_if_there
+from orchestrator.runtime.paths import TRIALS, storage_folder
+from orchestrator.storage import Entry, Folder, Location, join, open_folder, redacted
 from orchestrator.tracking import open_hint, resolve_uri
 from orchestrator.training.metrics import score
 
 _CHECKPOINT = re.compile(r"step-(\d{9,})")
+_AT_A_TIME = 16
 _STALLED_S = 600.0
 _STALLED_REPORTS = 5
 """A run is stalled when it has been silent for as long as so many of its reports take, and for ten minutes at least."""
@@ -56,7 +63,8 @@ class RunStatus:
 
     name: str
     state: RunState
-    folder: Path
+    folder: Location
+    """Its folder: a path or a URI."""
     step: int = 0
     """Optimizer steps taken; of a sweep, trials that have ended."""
     total_steps: int = 0
@@ -112,7 +120,7 @@ class RunStatus:
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data; figures that are no finite number are null."""
         raw = {key: value for key, value in self.__dict__.items() if key not in ("trials", "metrics", "metric")}
-        raw |= {"state": str(self.state), "folder": str(self.folder), "metrics": _finite(self.metrics)}
+        raw |= {"state": str(self.state), "folder": redacted(self.folder), "metrics": _finite(self.metrics)}
         raw["eta_s"] = None if self.eta is None else self.eta.total_seconds()
         raw["best"] = None if self.best is None else {"value": self.best[0], "at": self.best[1]}
         if self.is_sweep:
@@ -123,17 +131,25 @@ class RunStatus:
 def read_statuses(storage: str, name: str | None = None) -> list[RunStatus]:
     """All runs and sweeps of a storage folder, by name; or the one of this name.
 
+    Args:
+        storage: a folder, or a URI of object storage.
+        name: a run or sweep.
+
     Raises:
         RunError: there is no such run, or no such folder.
+        StorageError: the object storage does not answer.
     """
     folder = storage_folder(storage)
-    found = sorted(path.parent for path in folder.glob(f"{name or '*'}/status.json"))
+    if folder is None:
+        found = _read_remote(open_folder(storage), name, time.time)
+    else:
+        found = [read_status(path.parent) for path in sorted(folder.glob(f"{name or '*'}/status.json"))]
     if name is not None and not found:
         raise RunError(
-            f"there is no run {name!r} in {folder}",
+            f"there is no run {name!r} in {redacted(storage if folder is None else folder)}",
             hint="`orchestrator status` lists all runs; --storage names another folder",
         )
-    return [read_status(run) for run in found]
+    return found
 
 
 def read_status(folder: Path, *, clock: Callable[[], float] = time.time) -> RunStatus:
@@ -146,10 +162,10 @@ def read_status(folder: Path, *, clock: Callable[[], float] = time.time) -> RunS
     return _read(folder, _driven(folder), clock)
 
 
-def tracking_hint(folder: Path) -> str:
+def tracking_hint(folder: Location) -> str:
     """How a person opens MLflow for the run in a folder; empty when the folder does not tell where it is."""
     try:
-        config = json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]
+        config = json.loads(open_folder(folder).read("run.json"))["config"]
         return open_hint(resolve_uri(config["tracking"]["uri"], config["storage"], os.environ))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OrchestratorError):
         return ""
@@ -169,6 +185,37 @@ def state_of(recorded: str, driven: bool, age_s: float, patience_s: float = _STA
     if not driven:
         return RunState.INTERRUPTED
     return RunState.STALLED if age_s > patience_s else RunState.RUNNING
+
+
+def _read_remote(home: Folder, name: str | None, clock: Callable[[], float]) -> list[RunStatus]:
+    """The same of runs in object storage: what tells how they stand is brought here, and looked at as it is here."""
+    with tempfile.TemporaryDirectory(prefix="syncnet-status-") as temporary:
+        here = Path(temporary)
+        entries = home.entries(name or "")
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            list(pool.map(lambda entry: _bring(home, entry, here), entries))
+        runs = sorted(path.parent for path in here.glob("*/status.json"))
+        found = [_read(run, is_driven_at(home.child(run.name), clock()), clock) for run in runs]
+        return [_moved(status, home.uri) for status in found]
+
+
+def _bring(home: Folder, entry: Entry, here: Path) -> None:
+    """What `_read` looks at: the small files, and an empty folder for every checkpoint that is whole."""
+    *folders, last = entry.name.split("/")
+    target = here.joinpath(*folders)
+    if last in ("status.json", "run.json"):
+        target.mkdir(parents=True, exist_ok=True)
+        (target / last).write_bytes(read_if_there(home, entry.name))
+    elif last == MANIFEST and _CHECKPOINT.fullmatch(target.name):
+        target.mkdir(parents=True, exist_ok=True)
+        os.utime(target, ns=(entry.mtime_ns, entry.mtime_ns))
+
+
+def _moved(status: RunStatus, storage: str) -> RunStatus:
+    """The status of a run as it stands where it was brought from."""
+    where = join(storage, status.name)
+    trials = tuple(_moved(trial, join(where, TRIALS)) for trial in status.trials)
+    return replace(status, folder=where, trials=trials)
 
 
 def _read(folder: Path, driven: bool, clock: Callable[[], float]) -> RunStatus:

@@ -15,19 +15,23 @@ from rich.console import Console
 
 from orchestrator.charts import accuracy_chart, loss_chart
 from orchestrator.checkpoint import export, normalize, read_plain
+from orchestrator.checkpoint.shelf import name_of
 from orchestrator.config.load import ConfigSource, as_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
 from orchestrator.errors import ConfigError, RunError, RunStopped
 from orchestrator.runtime import cluster, execute
+from orchestrator.runtime.home import at_home
 from orchestrator.runtime.identity import claim
 from orchestrator.runtime.job import describe_run, described
-from orchestrator.runtime.paths import RunPaths, driving, read_json
+from orchestrator.runtime.lease import driving
+from orchestrator.runtime.paths import RunPaths, read_json
 from orchestrator.runtime.patience import REFUSALS
 from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import OpeningRecord, Recorder, RecordTarget
 from orchestrator.runtime.stopping import StopFile, stoppable
 from orchestrator.runtime.worker import Assignment, StartingState
+from orchestrator.storage import Location, redacted
 from orchestrator.tracking import RunWriter, close_stale, read_history, resolve_uri
 from orchestrator.training.fitting import check_fits
 from orchestrator.training.freezing import check_freeze
@@ -39,8 +43,8 @@ class TrainResult:
     """What a finished run has to show."""
 
     name: str
-    folder: Path
-    """The run's folder."""
+    folder: Location
+    """The run's folder: a path, or a URI in object storage."""
     start: dict[str, Any]
     """The start decision of the run's first start."""
     step: int
@@ -50,7 +54,7 @@ class TrainResult:
     best: float
     """The best value of the checkpoint metric."""
     best_step: int
-    best_checkpoint: Path
+    best_checkpoint: Location
     """The checkpoint with that value; if the storage refused that one, the best of the others."""
     metrics: dict[str, float]
     """The latest value of every metric."""
@@ -77,18 +81,24 @@ def train(config: ConfigSource, name: str, *, console: Console | None = None) ->
     """
     config = as_config(config)
     console = console or Console(quiet=True)
-    paths = RunPaths.of(config.storage, name)
-    job = prepare_job(config, paths)
-    target = RecordTarget(paths, tracking_uri(config), config.tracking.experiment, name, config.train.steps)
-    finished = _finished(paths, config)
-    if finished is not None:
-        console.print(f"{name} is finished already: {finished['step']} steps", highlight=False)
-        return _result(target)
-    announce_start(job, paths, console)
+    paths, uri = RunPaths.of(config.storage, name), tracking_uri(config)
 
     def tell(text: str) -> None:
         console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
 
+    with at_home(paths, drives=True, tell=tell):
+        target = RecordTarget(paths, uri, config.tracking.experiment, name, config.train.steps)
+        return _train(config, target, console, tell)
+
+
+def _train(config: RunConfig, target: RecordTarget, console: Console, tell: Callable[[str], None]) -> TrainResult:
+    paths = target.paths
+    job = prepare_job(config, paths)
+    finished = _finished(paths, config)
+    if finished is not None:
+        console.print(f"{paths.name} is finished already: {finished['step']} steps", highlight=False)
+        return _result(target)
+    announce_start(job, paths, console)
     with driving(paths):
         if config.scale.num_workers:
             cluster.connect(config.scale)
@@ -112,8 +122,8 @@ def prepare_job(config: RunConfig, paths: RunPaths) -> Assignment:
     claim(paths, config, {"corpus": corpus.fingerprint, "starting state": state.state_hash if state else None})
     settings = settled(config, corpus, paths)
     if state is None:
-        return Assignment(settings, str(paths.folder), None)
-    return Assignment(settings, str(paths.folder), state.path, state.origin)
+        return Assignment(settings, str(paths.where), None)
+    return Assignment(settings, str(paths.where), state.path, state.origin)
 
 
 def open_corpus(config: RunConfig) -> Corpus:
@@ -138,14 +148,14 @@ def open_corpus(config: RunConfig) -> Corpus:
 def starting_state(checkpoint: str, config: RunConfig, paths: RunPaths) -> StartingState:
     """The normalized form of what a person gave to start from."""
     normalized = normalize(checkpoint, paths.states, model_config=config.model)
-    origin = {**normalized.report.to_dict(), "history": read_plain(normalized.path)["history"]}
-    return StartingState(str(normalized.path), normalized.state_hash, origin)
+    origin = {**normalized.report.to_dict(), "history": read_plain(normalized.location)["history"]}
+    return StartingState(normalized.location, normalized.state_hash, origin)
 
 
 def settled(config: RunConfig, corpus: Corpus, paths: RunPaths) -> dict[str, Any]:
     """A configuration as plain data, with places that mean the same on every node."""
     settings = config.model_dump(mode="json")
-    settings["data"]["path"], settings["storage"] = corpus.folder.uri, str(paths.storage)
+    settings["data"]["path"], settings["storage"] = corpus.folder.uri, paths.home or str(paths.storage)
     if config.data.cache is not None:
         settings["data"]["cache"] = str(Path(config.data.cache).expanduser().resolve())
     return settings
@@ -153,11 +163,11 @@ def settled(config: RunConfig, corpus: Corpus, paths: RunPaths) -> dict[str, Any
 
 def announce_start(job: Assignment, paths: RunPaths, console: Console) -> None:
     """Say in one line what is about to happen."""
-    saved = checkpoints_in(paths.folder)
+    saved = checkpoints_in(paths.where)
     if saved:
-        text = f"continues from {saved[-1].name}"
+        text = f"continues from {name_of(saved[-1])}"
     elif job.start_state is not None:
-        text = f"{job.config['start']['verb']} from {job.config['start']['checkpoint']}"
+        text = f"{job.config['start']['verb']} from {redacted(job.config['start']['checkpoint'])}"
     else:
         text = "starts from scratch"
     console.print(f"{paths.name}: {text}", highlight=False, soft_wrap=True)
@@ -227,16 +237,16 @@ def _ended(paths: RunPaths) -> dict[str, Any] | None:
 
 def _result(target: RecordTarget) -> TrainResult:
     paths = target.paths
-    status, saved = read_json(paths.status), checkpoints_in(paths.folder)
+    status, saved = read_json(paths.status), checkpoints_in(paths.where)
     if status is None or not saved:
-        raise RunError(f"the run {paths.name!r} left no checkpoint in {paths.folder}")
+        raise RunError(f"the run {paths.name!r} left no checkpoint in {redacted(paths.where)}")
     latest = read_plain(saved[-1])
     best = latest["best"]
     history = read_history(target.uri, status["run_id"], [best["metric"]])
     at_start = [row[best["metric"]] for row in history if row["step"] == 0]
     return TrainResult(
         name=paths.name,
-        folder=paths.folder,
+        folder=paths.where,
         start=status["start"],
         step=latest["step"],
         baseline=at_start[0] if at_start else None,

@@ -25,6 +25,8 @@ _GRACE_S = 3.0
 """Seconds from writing to leaving: the others write within them."""
 _HELD_S = 10.0
 """Seconds later than usual at which faulthandler takes over from a watchdog that gets no turn."""
+WRITTEN = "rank-*"
+"""The names of what stuck workers write."""
 STUCK_EXIT = 75
 """Exit code of a worker that was stuck."""
 _WAITS_IN = ("torch/distributed/", "torch/autograd/", "torch/nn/parallel/")
@@ -168,6 +170,6 @@ def _read(path: Path) -> Standstill:
 def _keep(folder: Path) -> Path:
     kept = folder / str(sum(path.is_dir() for path in folder.iterdir()) + 1)
     kept.mkdir()
-    for path in folder.glob("rank-*"):
+    for path in folder.glob(WRITTEN):
         path.rename(kept / path.name)
     return kept

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from orchestrator.checkpoint import TrainState, read_state
+from orchestrator.checkpoint.shelf import above, name_of
 from orchestrator.config.load import load_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
+from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.sharing import shared
+from orchestrator.storage import open_folder
 from orchestrator.training.evaluation import PairList
 from orchestrator.training.host_memory import ask_for_huge_pages
 
@@ -38,7 +40,7 @@ class Assignment:
     config: dict[str, Any]
     """The configuration as plain data."""
     run_folder: str
-    """The run's folder."""
+    """The run's folder: a path or a URI."""
     start_state: str | None
     """The normalized directory of `start.checkpoint`."""
     origin: dict[str, Any] | None = None
@@ -67,14 +69,18 @@ class Assignment:
 
     def pair_list(self, config: RunConfig, corpus: Corpus) -> PairList | None:
         """The stored list of validation pairs; none if there is none."""
-        return None if self.pairs is None else PairList.stored(self.pairs, corpus, "val", config.model.num_frames)
+        if self.pairs is None:
+            return None
+        with open_folder(above(self.pairs)).local(name_of(self.pairs)) as file:
+            return PairList.stored(file, corpus, "val", config.model.num_frames)
 
 
 def train_worker(payload: dict[str, Assignment]) -> None:
     """The train function of every worker; Ray hands it a mapping."""
     ask_for_huge_pages()
     # the driver loads this module only to name this function
-    from orchestrator.runtime.context import RayContext
+    from orchestrator.runtime.context import RayContext, world_rank
+    from orchestrator.runtime.home import at_home
     from orchestrator.training.loop import train_loop
 
     assignment = payload["assignment"]
@@ -82,5 +88,7 @@ def train_worker(payload: dict[str, Assignment]) -> None:
     # the decision to share a core between several threads belongs to the person who gave the worker its CPUs
     torch.set_num_threads(max(1, int(config.scale.cpus_per_worker)))
     corpus = assignment.corpus(config)
-    context = RayContext(Path(assignment.run_folder), config, until=assignment.until)
-    train_loop(config, corpus, context, assignment.given, pairs=assignment.pair_list(config, corpus))
+    paths = RunPaths.at(assignment.run_folder)
+    with at_home(paths, bring=False, listens=world_rank() == 0):
+        context = RayContext(paths, config, until=assignment.until)
+        train_loop(config, corpus, context, assignment.given, pairs=assignment.pair_list(config, corpus))

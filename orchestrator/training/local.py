@@ -7,12 +7,12 @@ checkpoints are written by the `Saver`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 
 from orchestrator.checkpoint import TrainState
 from orchestrator.config.schema import CheckpointConfig
+from orchestrator.storage import Location
 from orchestrator.training.context import Request
 from orchestrator.training.saver import Saver, latest_undamaged
 
@@ -23,7 +23,7 @@ class LocalContext:
     """A `TrainContext` of one worker.
 
     Args:
-        folder: where this run's checkpoints lie.
+        folder: where this run's checkpoints lie: a path or a URI.
         settings: when to save and what to keep.
         on_report: receives the metrics of every report.
         on_announce: receives the facts of the start, verdicts, scores, and why the run ended.
@@ -39,7 +39,7 @@ class LocalContext:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Location,
         *,
         settings: CheckpointConfig,
         on_report: Callable[[Metrics], None],

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from orchestrator.config import RunConfig, apply_settings
-from orchestrator.errors import ConfigError, RunError
+from orchestrator.errors import RunError
 from orchestrator.runtime.identity import claim
-from orchestrator.runtime.paths import RunPaths, driving, read_json, storage_folder, write_json
+from orchestrator.runtime.lease import driving
+from orchestrator.runtime.paths import RunPaths, read_json, write_json
 
 
 def test_credentials_in_addresses_are_not_kept_and_may_change(tiny_config: RunConfig, tmp_path: Path) -> None:
@@ -63,12 +64,6 @@ def test_a_storage_that_takes_nothing_is_one_clear_error(tmp_path: Path) -> None
     with pytest.raises(RunError, match="cannot be written"):
         write_json(tmp_path / "taken", {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
-
-
-def test_a_refused_storage_is_named_without_credentials() -> None:
-    with pytest.raises(ConfigError, match="must be a folder that all workers see") as caught:
-        storage_folder("s3://user:hidden-word@bucket/runs")
-    assert "hidden-word" not in str(caught.value)
 
 
 def at(config: RunConfig, place: str) -> RunConfig:

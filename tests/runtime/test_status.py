@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import RunError
-from orchestrator.runtime.paths import RunPaths, driving, write_json
+from orchestrator.runtime.lease import driving
+from orchestrator.runtime.paths import RunPaths, write_json
 from orchestrator.runtime.progress import Cadence, look
 from orchestrator.runtime.status import RunState, RunStatus, read_status, read_statuses, state_of, tracking_hint
 

@@ -125,7 +125,7 @@ class _Facts:
         status, rows = read_json(paths.status) or {}, validations(paths.journal)
         last, state = rows[-1] if rows else {}, _state(entry, status)
         # one that runs removes checkpoints while somebody looks at them
-        saved = checkpoints_in(paths.folder) if state != "running" else []
+        saved = checkpoints_in(paths.where) if state != "running" else []
         return TrialSummary(
             trial=entry.trial,
             baseline=entry.baseline,

@@ -25,7 +25,8 @@ from orchestrator.checkpoint import TrainState, read_state
 from orchestrator.config.schema import RunConfig, Verb
 from orchestrator.runtime import cluster
 from orchestrator.runtime.failures import last_line
-from orchestrator.runtime.paths import RunPaths, read_json
+from orchestrator.runtime.home import copy_of
+from orchestrator.runtime.paths import JOURNAL, TRIALS, RunPaths, read_json
 from orchestrator.runtime.patience import Patience
 from orchestrator.runtime.recorder import Recorder
 from orchestrator.runtime.sharing import share
@@ -121,7 +122,9 @@ class Campaign:
 
     def look(self) -> None:
         """Record what is new, and stop what is to be stopped; called about twice a second."""
-        ended = self._records.look(self._search.active.copy() if self._search is not None else ())
+        active = self._search.active.copy() if self._search is not None else set()
+        copy_of(self._work.paths).follow(*(f"{TRIALS}/{trial}/{JOURNAL}" for trial in sorted(active)))
+        ended = self._records.look(active)
         now = self._clock()
         if now - self._noted >= _SPENT_EVERY_S:
             self._noted = now

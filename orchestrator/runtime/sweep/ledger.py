@@ -66,10 +66,11 @@ class Ledger:
 
     Args:
         path: the file; a missing one is an empty ledger.
+        keep: brings what is in the file where it outlives this machine.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._journal, self._path = Journal(path), path
+    def __init__(self, path: Path, *, keep: Callable[[], object] = lambda: None) -> None:
+        self._journal, self._path = Journal(path, keep=keep), path
         self.entries: dict[str, Entry] = {}
         """By id, in the order in which they were drawn; the values are replaced, never changed."""
         self.rounds = 0

@@ -10,10 +10,12 @@ from orchestrator.config.load import apply_settings, load_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.trial import trial_config
 from orchestrator.errors import RunError
+from orchestrator.runtime.home import at_home
 from orchestrator.runtime.paths import RunPaths, read_json
 from orchestrator.runtime.sweep.answer import best_trial
 from orchestrator.runtime.sweep.ledger import Ledger
 from orchestrator.runtime.sweep.run import SweepResult, start
+from orchestrator.storage import redacted
 from orchestrator.training.retention import best_of, checkpoints_in
 
 
@@ -61,11 +63,17 @@ def fork_config(
     Raises:
         OrchestratorError: there is no such sweep or trial, or no trial beats the untouched starting state.
     """
-    config, paths = stored_config(name, storage), RunPaths.of(storage, name)
+    paths = RunPaths.of(storage, name)
+    with at_home(paths):
+        return _fork_config(paths, steps, trial, storage, overrides)
+
+
+def _fork_config(paths: RunPaths, steps: int, trial: str | None, storage: str, overrides: Sequence[str]) -> RunConfig:
+    name, config = paths.name, _stored(paths, storage)
     ledger, which = Ledger(paths.ledger), f"`orchestrator status {name}` lists its trials"
     chosen = trial or best_trial(config, paths, ledger)
     entry = ledger.entries.get(chosen or "")
-    saved = checkpoints_in(paths.trial(chosen or "").folder)
+    saved = checkpoints_in(paths.trial(chosen or "").where)
     if entry is None or not saved:
         raise RunError(f"the sweep {name!r} has no trial {chosen!r} with a checkpoint", hint=which)
     if entry.baseline and trial is None:
@@ -82,10 +90,17 @@ def stored_config(name: str, storage: str, overrides: Sequence[str] = ()) -> Run
     Raises:
         OrchestratorError: there is no such sweep, or it is a run.
     """
-    known = read_json(RunPaths.of(storage, name).identity)
+    paths = RunPaths.of(storage, name)
+    with at_home(paths):
+        return _stored(paths, storage, overrides)
+
+
+def _stored(paths: RunPaths, storage: str, overrides: Sequence[str] = ()) -> RunConfig:
+    known = read_json(paths.identity)
     config = None if known is None else load_config(known["config"], [*overrides, f"storage={storage}"])
     if config is None or config.sweep is None:
         raise RunError(
-            f"there is no sweep {name!r} in {storage}", hint="`orchestrator status` lists all; --storage names another"
+            f"there is no sweep {paths.name!r} in {redacted(storage)}",
+            hint="`orchestrator status` lists all; --storage names another",
         )
     return config

@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.runtime.gauges import Gauges
+from orchestrator.runtime.home import copy_of
 from orchestrator.runtime.listener import Listener
-from orchestrator.runtime.paths import read_json
+from orchestrator.runtime.paths import JOURNAL, TRIALS, read_json
 from orchestrator.runtime.patience import REFUSALS, Patience
 from orchestrator.runtime.recorder import Recorder, RecordTarget
 from orchestrator.runtime.sweep.ledger import Entry, Ledger, TrialState
@@ -114,12 +115,17 @@ class TrialRecords:
             record = _TrialRecord(self.target(entry), assignment.config, origin, self._patience_s, self._tell)
             self._open[entry.trial] = record
         record.take(entry.point)
+        if _is_final(entry) and not self._patience.attempt(lambda: self._fetch(entry)):
+            return
         if record.look() and _is_final(entry):
             self._conclude(entry.trial, str(entry.state), entry.why)
 
     def _conclude(self, trial: str, state: str, why: str) -> None:
         if self._patience.attempt(lambda: self._open[trial].conclude(state, why)):
             self._closed.add(trial)
+
+    def _fetch(self, entry: Entry) -> None:
+        copy_of(self._work.paths).fetch(f"{TRIALS}/{entry.trial}/{JOURNAL}")
 
     def _has_begun(self, entry: Entry) -> bool:
         return self._work.paths.trial(entry.trial).journal.exists()

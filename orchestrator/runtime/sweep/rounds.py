@@ -7,11 +7,12 @@ crash left undone are done at the next start, where the donors still stand at th
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from orchestrator.checkpoint import shelf
 from orchestrator.checkpoint.partials import disk_errors
 from orchestrator.config.schema import RunConfig
+from orchestrator.runtime.home import copy_of
 from orchestrator.runtime.journal import read_journal
 from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.sweep.ledger import Entry, Ledger, TrialState
@@ -67,23 +68,14 @@ def _make_copy(paths: RunPaths, entry: Entry, step: int) -> None:
     done = own.folder / f"copied-{number}"
     if done.exists():
         return
+    for old in folders_in(own.where):
+        if step_of(old) >= step:
+            shelf.remove(old)
+    shelf.duplicate(paths.trial(donor).checkpoint(step), own.checkpoint(step))
     with disk_errors(own.folder):
-        partial = own.folder / f".copy-{number}"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(paths.trial(donor).checkpoint(step), partial, copy_function=_linked)
-        for old in folders_in(own.folder):
-            if step_of(old) >= step:
-                shutil.rmtree(old)
-        partial.replace(own.checkpoint(step))
+        own.folder.mkdir(parents=True, exist_ok=True)
         done.touch()
-
-
-def _linked(source: str, target: str) -> None:
-    """The same file under a second name, because checkpoints are never changed; a copy where that cannot be."""
-    try:
-        Path(target).hardlink_to(source)
-    except OSError:
-        shutil.copy2(source, target)
+    copy_of(paths).flush()
 
 
 def _value(journal: Path, step: int, metric: str) -> float | None:

@@ -14,14 +14,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from orchestrator.checkpoint.shelf import inside
 from orchestrator.config.load import ConfigSource, as_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.config.trial import INIT
 from orchestrator.data.corpus import Corpus
 from orchestrator.errors import ConfigError, RunError, SweepStopped
 from orchestrator.runtime import cluster
+from orchestrator.runtime.home import at_home, copy_of
 from orchestrator.runtime.identity import claim
-from orchestrator.runtime.paths import RunPaths, driving, write_bytes
+from orchestrator.runtime.lease import driving
+from orchestrator.runtime.paths import RunPaths, write_bytes
 from orchestrator.runtime.patience import Patience
 from orchestrator.runtime.progress import follow
 from orchestrator.runtime.recorder import Recorder, RecordTarget
@@ -36,6 +39,7 @@ from orchestrator.runtime.sweep.records import TrialRecords
 from orchestrator.runtime.sweep.work import SweepWork
 from orchestrator.runtime.train import open_corpus, recording, settled, starting_state, tracking_uri
 from orchestrator.runtime.worker import Assignment, StartingState
+from orchestrator.storage import Location, redacted
 from orchestrator.sweeps.report import write_report
 from orchestrator.sweeps.search import total_trials
 from orchestrator.sweeps.summary import SweepSummary, TrialSummary
@@ -50,8 +54,8 @@ class SweepResult:
     """What a sweep has to show."""
 
     summary: SweepSummary
-    folder: Path
-    report: Path
+    folder: Location
+    report: Location
     """The picture: one HTML page."""
     run_id: str
     """MLflow's id of the parent run."""
@@ -102,11 +106,16 @@ def start(config: RunConfig, name: str, console: Console, more: Mapping[str, flo
         console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
 
     paths = RunPaths.of(config.storage, name)
+    with at_home(paths, drives=True, tell=tell):
+        return _start(config, paths, console, tell, more or {})
+
+
+def _start(config: RunConfig, paths: RunPaths, console: Console, tell: Tell, more: Mapping[str, float]) -> SweepResult:
     corpus = open_corpus(config)
     work = _prepare(config, corpus, paths)
     with driving(paths):
         ledger = _open_ledger(config, corpus, work)
-        config = with_budget(config, ledger, more or {})
+        config = with_budget(config, ledger, more)
         _announce(config, ledger, tell)
         return _run(config, work, ledger, console, tell)
 
@@ -120,7 +129,7 @@ def _run(config: RunConfig, work: SweepWork, ledger: Ledger, console: Console, t
         cluster.require_cpus(config.scale)
     uri, experiment, steps = tracking_uri(config), config.tracking.experiment, config.train.steps
     target = RecordTarget(paths, uri, experiment, paths.name, steps, tags={"kind": "sweep"})
-    with recording(target, Assignment({**work.config}, str(paths.folder), None)) as record:
+    with recording(target, Assignment({**work.config}, str(paths.where), None)) as record:
         recorder = record.wait()
         recorder.running(trials=all_trials(config, ledger), metric=config.checkpoint.metric)
         trials = TrialRecords(work, ledger, target, recorder.writer.run_id, tell)
@@ -187,7 +196,9 @@ class _Told:
             raise RunError(f"no trial of {paths.name} got as far as a validation: {summary.trials[0].why}")
         crown(summary, self._work, self._ledger, recorder, self._tell)
         patience.insist(lambda: recorder.end("finished"), between=recorder.reopen)
-        return SweepResult(summary, paths.folder, report, recorder.writer.run_id, recorder.target.uri)
+        return SweepResult(
+            summary, paths.where, inside(paths.where, report.name), recorder.writer.run_id, recorder.target.uri
+        )
 
     def _summary(self, seconds: float, stopped: str = "") -> SweepSummary:
         uri = self._recorder.target.uri
@@ -220,7 +231,8 @@ def _prepare(config: RunConfig, corpus: Corpus, paths: RunPaths) -> SweepWork:
             states[init] = starting_state(init, config, paths)
     known = {init or "": states[init].state_hash if init else None for init in inits_of(config)}
     claim(paths, config, {"corpus": corpus.fingerprint, "starting states": known})
-    return SweepWork(settled(config, corpus, paths), str(paths.folder), states, str(paths.pairs))
+    pairs = inside(paths.where, paths.pairs.relative_to(paths.folder).as_posix())
+    return SweepWork(settled(config, corpus, paths), str(paths.where), states, str(pairs))
 
 
 def _open_ledger(config: RunConfig, corpus: Corpus, work: SweepWork) -> Ledger:
@@ -228,7 +240,8 @@ def _open_ledger(config: RunConfig, corpus: Corpus, work: SweepWork) -> Ledger:
     pairs = PairList.of(corpus, "val", config.model.num_frames, config.eval.pairs, config.data)
     if not work.paths.pairs.exists():
         write_bytes(work.paths.pairs, pairs.to_bytes())
-    ledger = Ledger(work.paths.ledger)
+    copy_of(work.paths).flush()
+    ledger = Ledger(work.paths.ledger, keep=copy_of(work.paths).flush)
     known = [entry.init(config.start.checkpoint) for entry in ledger.entries.values() if entry.baseline]
     for init in inits_of(config):
         if init is not None and init not in known:
@@ -245,5 +258,5 @@ def _announce(config: RunConfig, ledger: Ledger, tell: Tell) -> None:
         ended = len(drawn) - sum(not entry.baseline for entry in ledger.waiting())
         tell(f"continues: {ended} of {total} trials have ended")
     else:
-        inits = ", ".join(init or "scratch" for init in inits_of(config))
+        inits = ", ".join(redacted(init) if init else "scratch" for init in inits_of(config))
         tell(f"{total} trials from {inits}")

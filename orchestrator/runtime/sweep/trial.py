@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from ray import tune
 from orchestrator.checkpoint import is_complete
 from orchestrator.errors import OrchestratorError
 from orchestrator.runtime.execute import group_on_ray, loop_here
+from orchestrator.runtime.home import at_home
 from orchestrator.runtime.journal import read_journal
-from orchestrator.runtime.paths import JOURNAL
+from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.stopping import StopFile, seldom
 from orchestrator.runtime.sweep.work import SweepWork
 from orchestrator.runtime.worker import Assignment
 from orchestrator.training.host_memory import ask_for_huge_pages
-from orchestrator.training.retention import checkpoint_folder
 
 Figures = dict[str, float]
 STEP, SAMPLES = "step", "samples"
@@ -79,8 +80,9 @@ class Training:
 
     def __init__(self, assignment: Assignment) -> None:
         self._assignment, self._config = assignment, assignment.settings()
-        self._folder = Path(assignment.run_folder)
-        self._stop = StopFile(self._folder)
+        self._paths, self._at_home = RunPaths.at(assignment.run_folder), ExitStack()
+        self._copy = self._at_home.enter_context(at_home(self._paths))
+        self._stop = StopFile(self._paths.folder)
         self._told = -1
         self._untold: Iterator[Figures] | None = None
         self._last: Figures = {}
@@ -96,8 +98,8 @@ class Training:
             Exception: whatever ended the training and is worth another try.
         """
         if self._untold is None:
-            self._from = _size(self._folder / JOURNAL)
-            self._untold = iter(validations(self._folder / JOURNAL))
+            self._from = _size(self._paths.journal)
+            self._untold = iter(validations(self._paths.journal))
         for figures in self._untold:
             return self._tell(figures)
         if self._thread is None:
@@ -113,6 +115,7 @@ class Training:
             if isinstance(message, BaseException):
                 return self._failed(message)
             if message is None:
+                self._copy.flush()
                 return self._last | self._end() | {"done": True}
             if message[STEP] > self._told:
                 return self._tell(message)
@@ -122,14 +125,15 @@ class Training:
         """Save and end the training, if it goes on."""
         self._leaves = True
         self._go.set()
-        if self._thread is not None and self._thread.is_alive():
-            self._stop.ask()
-            self._thread.join(_JOIN_S)
+        with self._at_home:
+            if self._thread is not None and self._thread.is_alive():
+                self._stop.ask()
+                self._thread.join(_JOIN_S)
 
     def _is_done(self) -> bool:
         """Whether there is nothing left of this round."""
         until = self._assignment.until
-        return until is not None and is_complete(checkpoint_folder(self._folder, until))
+        return until is not None and is_complete(self._paths.checkpoint(until))
 
     def _tell(self, figures: Figures) -> dict[str, Any]:
         self._told, self._last = int(figures[STEP]), dict(figures)
@@ -139,6 +143,7 @@ class Training:
         """What was raised on purpose would be raised again; anything else is worth another start."""
         if not isinstance(error, OrchestratorError):
             raise error
+        self._copy.flush()
         return self._last | {ENDED: "failed", WHY: str(error), "done": True}
 
     def _work(self) -> None:
@@ -165,21 +170,22 @@ class Training:
                 self._go.wait()
 
     def _on_workers(self) -> None:
-        heard = _size(self._folder / JOURNAL)
+        heard = _size(self._paths.journal)
 
         def look() -> None:
             nonlocal heard
-            for row, offset in read_journal(self._folder / JOURNAL, heard):
+            for row, offset in read_journal(self._paths.journal, heard):
                 heard = offset
                 if _is_validation(row.get("figures", {})):
                     self._messages.put(row["figures"])
 
         group_on_ray(self._assignment, look)
+        self._copy.fetch()
         look()
 
     def _end(self) -> dict[str, Any]:
         """How the training left its loop: by its last step, by one of its own rules, or because it was asked to."""
-        ends = [row["facts"]["ended"] for row, _ in read_journal(self._folder / JOURNAL, self._from) if _has_end(row)]
+        ends = [row["facts"]["ended"] for row, _ in read_journal(self._paths.journal, self._from) if _has_end(row)]
         if not ends:
             return {ENDED: "finished", WHY: ""}
         return {ENDED: ends[-1]["state"], WHY: ends[-1]["why"]}

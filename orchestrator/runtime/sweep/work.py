@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from orchestrator.config.load import load_config
@@ -26,7 +25,7 @@ class SweepWork:
     config: dict[str, Any]
     """The sweep's configuration as plain data, with absolute places."""
     folder: str
-    """The sweep's folder."""
+    """The sweep's folder: a path or a URI."""
     states: Mapping[str, StartingState]
     """What a person gave -> its normalized form."""
     pairs: str
@@ -37,8 +36,7 @@ class SweepWork:
     @property
     def paths(self) -> RunPaths:
         """The sweep's places."""
-        folder = Path(self.folder)
-        return RunPaths(folder.parent, folder.name)
+        return RunPaths.at(self.folder)
 
     def settings(self, point: Point, *, baseline: bool = False) -> RunConfig:
         """The configuration of a trial.
@@ -59,7 +57,7 @@ class SweepWork:
         """What a trial is told; the state itself comes beside it."""
         config = self.settings(point, baseline=baseline)
         state = self.state_of(point)
-        folder = self.paths.trial(trial).folder
+        folder = self.paths.trial(trial).where
         plain = config.model_dump(mode="json")
         # the start decision names the normalized state: no trial has to do with the foreign file
         plain["start"]["checkpoint"] = None if state is None else state.path
