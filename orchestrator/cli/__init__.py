@@ -27,11 +27,13 @@ from orchestrator.cli.console import (
     model_in,
     out,
     print_card,
+    print_error,
     print_json,
     print_notes,
     print_result,
 )
 from orchestrator.errors import OrchestratorError, RunStopped
+from orchestrator.runtime.logs import take_over
 from orchestrator.training.host_memory import ask_for_huge_pages
 
 app = typer.Typer(
@@ -55,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is: a name must not end a command
     try:
+        take_over("")
         app(args=list(argv) if argv is not None else None, prog_name="orchestrator")
     except RunStopped as stop:
         err.print(str(stop), markup=False, soft_wrap=True)
         return _INTERRUPTED
     except OrchestratorError as error:
-        err.print("error:", style="bold red", end=" ")
-        err.print(str(error), markup=False, soft_wrap=True)
+        print_error(str(error))
         return 2
     except KeyboardInterrupt:
         return _interrupted()

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from orchestrator.errors import CheckpointError
+from orchestrator.runtime import logs
 
 _LOG_WIDTH = 200
 
 # logs and pipes have no width of their own: 80 columns would break paths and commands that people copy
-out = Console(highlight=False, width=None if sys.stdout.isatty() else _LOG_WIDTH)
-err = Console(stderr=True, highlight=False)
+out = logs.console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+err = logs.console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Checkpoint = Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint file or folder, or the URI of one.")]
@@ -68,8 +68,20 @@ def print_lines(lines: Iterable[str]) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
 
-def print_card(title: str, facts: Mapping[str, Any]) -> None:
-    """Facts as a two-column table."""
+def print_error(text: str) -> None:
+    """The one message that a command ends with, on standard error."""
+    if isinstance(err, logs.JsonConsole):
+        err.event("error", text, level="error")
+        return
+    err.print("error:", style="bold red", end=" ")
+    err.print(text, markup=False, soft_wrap=True)
+
+
+def print_card(title: str, facts: Mapping[str, Any], run: str = "") -> None:
+    """Facts as a two-column table, perhaps about a run or sweep."""
+    if isinstance(out, logs.JsonConsole):
+        out.event("result", title, run=run, facts=facts)
+        return
     table = Table(title=title, show_header=False, box=None, title_justify="left", title_style="bold")
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
@@ -93,4 +105,4 @@ def print_result(result: Any) -> None:
         facts["verdict"] = f"{result.verdict['state']}: {result.verdict['why']}"
         facts |= {f"likely cause {number}": cause for number, cause in enumerate(result.verdict["causes"], 1)}
     facts |= {"MLflow run": result.run_id, "open MLflow": open_hint(result.tracking_uri)}
-    print_card(result.name, facts)
+    print_card(result.name, facts, run=result.name)

@@ -100,7 +100,7 @@ def _print_ranking(result: Any) -> None:
         )
     out.print(table)
     out.print(result.summary.answer, markup=False, soft_wrap=True)
-    print_card(result.name, {"report": result.report, "open MLflow": result.summary.open_mlflow})
+    print_card(result.name, {"report": result.report, "open MLflow": result.summary.open_mlflow}, result.name)
 
 
 def _interval(interval: Any) -> str:

@@ -18,6 +18,7 @@ from ray.util.placement_group import PlacementGroup
 from orchestrator.config.schema import ScaleConfig
 from orchestrator.errors import OrchestratorError, RunError
 from orchestrator.runtime.head import knock
+from orchestrator.runtime.logs import take_over
 
 _LOCAL = {
     # Train's controller has an environment of its own: workers that wait for others without one serve nobody
@@ -46,6 +47,7 @@ def connect(scale: ScaleConfig, *, groups: int = 1) -> None:
             knock(os.environ["RAY_ADDRESS"])
         with _own_sigterm():
             _start(scale, groups)
+        take_over("ray")
     except OrchestratorError:
         raise
     except Exception as error:  # Ray raises whatever comes, bare `Exception` included

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+from orchestrator.runtime import logs
 from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.status import RunState, RunStatus, read_status
 
@@ -176,8 +177,9 @@ def _lines(paths: RunPaths, console: Console, done: threading.Event) -> None:
         # how it ended is told by whoever waits for it; what is not yet told of the way there is told here
         due = now is not None and (cadence.due(time.monotonic(), now.key) or ended)
         if now is not None and due and now != shown and (now.completed or now.text):
-            line = f"{escape(paths.name)}: {now.completed}/{now.total} {now.text}"
-            console.print(line, soft_wrap=True, highlight=False)
+            line = f"{now.completed}/{now.total} {now.text}"
+            figures = {"completed": now.completed, "total": now.total}
+            logs.say(console, paths.name, line, event="progress", markup=True, **figures)
             shown = now
         if ended:
             return

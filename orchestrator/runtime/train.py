@@ -20,7 +20,7 @@ from orchestrator.config.load import ConfigSource, as_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
 from orchestrator.errors import ConfigError, RunError, RunStopped
-from orchestrator.runtime import cluster, execute
+from orchestrator.runtime import cluster, execute, logs
 from orchestrator.runtime.home import at_home
 from orchestrator.runtime.identity import claim
 from orchestrator.runtime.job import describe_run, described
@@ -84,7 +84,7 @@ def train(config: ConfigSource, name: str, *, console: Console | None = None) ->
     paths, uri = RunPaths.of(config.storage, name), tracking_uri(config)
 
     def tell(text: str) -> None:
-        console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
+        logs.say(console, name, text)
 
     with at_home(paths, drives=True, tell=tell):
         target = RecordTarget(paths, uri, config.tracking.experiment, name, config.train.steps)
@@ -96,7 +96,7 @@ def _train(config: RunConfig, target: RecordTarget, console: Console, tell: Call
     job = prepare_job(config, paths)
     finished = _finished(paths, config)
     if finished is not None:
-        console.print(f"{paths.name} is finished already: {finished['step']} steps", highlight=False)
+        logs.say(console, paths.name, f"is finished already: {finished['step']} steps", event="start")
         return _result(target)
     announce_start(job, paths, console)
     with driving(paths):
@@ -170,7 +170,7 @@ def announce_start(job: Assignment, paths: RunPaths, console: Console) -> None:
         text = f"{job.config['start']['verb']} from {redacted(job.config['start']['checkpoint'])}"
     else:
         text = "starts from scratch"
-    console.print(f"{paths.name}: {text}", highlight=False, soft_wrap=True)
+    logs.say(console, paths.name, text, event="start")
 
 
 def tracking_uri(config: RunConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,14 @@ from orchestrator.checkpoint.shelf import above, name_of
 from orchestrator.config.load import load_config
 from orchestrator.config.schema import RunConfig
 from orchestrator.data.corpus import Corpus
+from orchestrator.runtime.logs import identify
 from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.sharing import shared
 from orchestrator.storage import open_folder
 from orchestrator.training.evaluation import PairList
 from orchestrator.training.host_memory import ask_for_huge_pages
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,4 +95,6 @@ def train_worker(payload: dict[str, Assignment]) -> None:
     paths = RunPaths.at(assignment.run_folder)
     with at_home(paths, bring=False, listens=world_rank() == 0):
         context = RayContext(paths, config, until=assignment.until)
+        identify(assignment.run_folder, context.rank)
+        _log.info("rank %d of %d trains on %s", context.rank, context.world_size, context.device)
         train_loop(config, corpus, context, assignment.given, pairs=assignment.pair_list(config, corpus))

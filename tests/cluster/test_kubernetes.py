@@ -85,6 +85,28 @@ def test_the_smoke_test_is_one_pod_and_the_others_have_gpus(built: dict[str, lis
         assert cluster["workers"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "8"
 
 
+def test_workers_have_the_cpus_that_ray_gives_out(built: dict[str, list[dict[str, Any]]]) -> None:
+    for cluster in (cluster for things in built.values() for thing in things for cluster in ray_clusters(thing)):
+        for group in cluster["workerGroupSpecs"]:
+            asked = group["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]
+            assert group["rayStartParams"]["num-cpus"] == asked
+
+
+def test_the_readmes_own_overlay_changes_what_it_says(tmp_path: Path) -> None:
+    text = (CLUSTER / "README.md").read_text()
+    (example,) = (block.partition("```")[0] for block in text.split("```yaml\n")[1:])
+    overlay = _copy(tmp_path) / "overlays" / "mine"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(example)
+    things = build(overlay)
+    assert [problem for thing in things for problem in (*problems(thing), *object_problems(thing))] == []
+    job, site = _only(things, "RayJob"), _only(things, "ConfigMap")["data"]
+    images = {pod["containers"][0]["image"] for _, pod in pods(job)}
+    assert images == {"registry.example.org/syncnet-orchestrator:0.1.0"}
+    assert "--name mine" in job["spec"]["entrypoint"]
+    assert set(site) == {"AWS_ENDPOINT_URL_S3", "AWS_REGION", "MLFLOW_TRACKING_URI"}
+
+
 def test_versions_are_those_of_the_project(built: dict[str, list[dict[str, Any]]]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for thing in (thing for things in built.values() for thing in things):

@@ -7,9 +7,7 @@ into the queue. The slow test runs Ray's own `symmetric-run` below it.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,14 +17,10 @@ from pathlib import Path
 import pytest
 from ray.scripts.scripts import start as ray_start
 
+from tests.cluster.alone import OWN_MACHINE, missing
 from tests.cluster.manifests import CLUSTER
 from tests.cluster.slurm import SCRIPT, Site
 
-_OWN_MACHINE = (
-    *["unshare", "--pid", "--net", "--fork", "--mount-proc", "--kill-child", "sh", "-c"],
-    'ip link set lo up; exec "$@"',
-    "-",
-)
 _DRIVER = """
 import json, os, pathlib, signal, sys, urllib.error, urllib.request
 import ray
@@ -49,11 +43,6 @@ os.kill(1, signal.SIGUSR1)  # the batch script, from SLURM
 while True:
     signal.pause()
 """
-
-
-def _missing() -> str:
-    programs = [program for program in ("unshare", "ip") if shutil.which(program) is None]
-    return ", ".join([*programs, *(["root"] if os.geteuid() else [])])
 
 
 _SHELL = sorted(path for path in CLUSTER.rglob("*") if path.suffix in (".sh", ".sbatch"))
@@ -162,7 +151,7 @@ def test_slurm_knows_the_options_and_gives_time_to_save() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(_missing()), reason=f"a machine of its own needs {_missing()}")
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_rays_own_command_takes_it_all_and_the_job_saves(tmp_path: Path) -> None:
     """`ray symmetric-run` is real: a head that asks for the token, a driver on it that is told, and an end to both."""
     site = Site.make(tmp_path)
@@ -177,7 +166,7 @@ def test_rays_own_command_takes_it_all_and_the_job_saves(tmp_path: Path) -> None
             "SLURM_GPUS_ON_NODE": "0",
             "RAY_TMPDIR": short,
         }
-        code, said = site.run(str(driver), "--name", "first", others=others, below=_OWN_MACHINE)
+        code, said = site.run(str(driver), "--name", "first", others=others, below=OWN_MACHINE)
     assert code == 130 and site.saved and site.requeued, said
     assert json.loads((site.fake / "saved").read_text()) == {"nodes": 1, "cpus": 2.0, "words": ["--name", "first"]}
     assert "without a token: 401" in said

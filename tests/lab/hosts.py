@@ -152,7 +152,8 @@ def run(host: Host, command: Command, *, env: Mapping[str, str] | None = None, u
     """Run a command on a host to its end, which must be a good one, and return what it printed."""
     full = host.inside(command, user)
     done = subprocess.run(full, capture_output=True, text=True, env={**os.environ, **(env or {})}, cwd="/")
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    # not all of the command, which may hold a password
+    assert done.returncode == 0, f"{Path(command[0]).name} {command[1]} ...: {done.stdout}{done.stderr}"
     return done.stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -22,14 +23,23 @@ class Job:
         script: of `jobs/`, without its ending.
         arguments: of the script.
         env: more environment variables, of the command alone.
+        job_env: more environment variables, of the job.
     """
 
     def __init__(
-        self, head: RayNode, project: Path, script: str, *arguments: str, env: Mapping[str, str] | None = None
+        self,
+        head: RayNode,
+        project: Path,
+        script: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        job_env: Mapping[str, str] | None = None,
     ) -> None:
         self._head = head
         self.name = f"{script}-{next(_NUMBERS)}"
         options = [f"--address={DASHBOARD}", f"--submission-id={self.name}", f"--working-dir={project}"]
+        if job_env is not None:
+            options += [f"--runtime-env-json={json.dumps({'env_vars': dict(job_env)})}"]
         command = ["ray", "job", "submit", *options, "--", "python", f"jobs/{script}.py", *arguments]
         variables = {**head.variables, **(env or {})}
         self._process: Process = start(head.machine, command, f"job-{self.name}.txt", env=variables)

@@ -56,13 +56,14 @@ class Lab:
             self._start_head()
             for _ in range(workers):
                 self.add_worker()
+            self.tracking.ready()
         except BaseException:
             self.close()
             raise
 
-    def submit(self, script: str, *arguments: str, env: Mapping[str, str] | None = None) -> Job:
-        """`ray job submit` of a script of `jobs/`, on the head."""
-        return Job(self.head, self.head.machine.folder / "project", script, *arguments, env=env)
+    def submit(self, script: str, *arguments: str, **variables: Mapping[str, str]) -> Job:
+        """`ray job submit` of a script of `jobs/`, on the head; the `variables` are those of `Job`."""
+        return Job(self.head, self.head.machine.folder / "project", script, *arguments, **variables)
 
     def add_worker(self) -> RayNode:
         """One more node, which has joined when this returns."""
@@ -84,6 +85,11 @@ class Lab:
         self.head.kill()
         self.head.machine.boot()
         self.head.start_head()
+
+    def where(self, kind: str) -> list[str]:
+        """The names of the nodes on which a process of a kind runs, e.g. `RayTrainWorker`, one for each."""
+        nodes = [self.head, *self.workers]
+        return [node.machine.name for node in nodes for line in node.machine.processes().values() if kind in line]
 
     def ask(self, function: Any, *arguments: Any) -> Any:
         """Call one of the functions of `stored.py`."""
@@ -117,7 +123,7 @@ class Lab:
         store = ["--backend-store-uri", self.postgres.uri, "--artifacts-destination", f"s3://{ARTIFACTS}"]
         endpoint = {"MLFLOW_S3_ENDPOINT_URL": f"http://{self.s3.endpoint}"}
         self.tracking = TrackingServer(self.services, store, {**self.s3.environment, **endpoint})
-        self.tracking.start()
+        self.tracking.start(wait=False)
         self._environment = {**self.s3.environment, "MLFLOW_TRACKING_URI": self.tracking.uri}
 
     def _start_head(self) -> None:

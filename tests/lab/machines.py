@@ -8,6 +8,7 @@ sees, so machines share nothing that is written.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -88,6 +89,15 @@ class Machine:
     def free_port(self) -> int:
         """Another one every time."""
         return next(self._ports)
+
+    def processes(self) -> dict[int, str]:
+        """Everything that runs on it: command lines by the ids that this computer knows the processes by."""
+        own, found = os.readlink(f"/proc/{self._pid}/ns/pid"), {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if os.readlink(folder / "ns" / "pid") == own:
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
 
     def unplug(self) -> None:
         """Nothing reaches it any more, nor it others; its connections stay open."""

@@ -20,7 +20,9 @@ from tests.runtime.processes import wait_for
 DASHBOARD = "http://127.0.0.1:8265"
 """As the head itself sees it."""
 _GCS_PORT = 6379
-_PROGRAMS = Path(sys.executable).parent
+_TRIES = 3
+"""Ray gives a node 30 s to start, which on a computer that is busy with something else may be too few."""
+PROGRAMS = Path(sys.executable).parent
 _SMALL = ("--num-gpus=0", "--object-store-memory=150000000", "--disable-usage-stats", "--log-color=false")
 _QUICK = {
     "RAY_health_check_period_ms": "1000",  # a node that is gone is noticed within seconds
@@ -48,7 +50,7 @@ class RayNode:
     @property
     def variables(self) -> dict[str, str]:
         """The environment of commands on this machine that use the cluster."""
-        path = f"{_PROGRAMS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+        path = f"{PROGRAMS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         return {"PATH": path, "PYTHONPATH": "", "RAY_AUTH_MODE": "token", **_QUICK, **self.environment}
 
     def start_head(self) -> None:
@@ -71,7 +73,7 @@ class RayNode:
     def members(self) -> dict[str, str]:
         """Addresses of the living nodes and their host names, as the head knows them."""
         script = "import json, ray; ray.init(address='auto', logging_level='ERROR'); print(json.dumps(ray.nodes()))"
-        said = run(self.machine, [_PROGRAMS / "python", "-c", script], env=self.variables)
+        said = run(self.machine, [PROGRAMS / "python", "-c", script], env=self.variables)
         nodes = json.loads(said.splitlines()[-1])
         return {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in nodes if node["Alive"]}
 
@@ -85,5 +87,13 @@ class RayNode:
         file.touch(mode=0o600)
         file.write_text(self.token)
         where = [f"--node-ip-address={self.machine.address}", f"--temp-dir={self.machine.folder / 'ray'}"]
-        command = [_PROGRAMS / "ray", "start", *options, *where, f"--num-cpus={self.cpus}", *_SMALL]
-        run(self.machine, command, env={**self.variables, **env})
+        command = [PROGRAMS / "ray", "start", *options, *where, f"--num-cpus={self.cpus}", *_SMALL]
+        for left in reversed(range(_TRIES)):
+            try:
+                run(self.machine, command, env={**self.variables, **env})
+                return
+            except AssertionError:
+                if not left:
+                    raise
+                self.machine.kill()
+                self.machine.boot()

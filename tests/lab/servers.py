@@ -40,11 +40,18 @@ class TrackingServer:
         """Its log."""
         return "" if self._process is None else self._process.said
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
+    def start(self, *, wait: bool = True) -> None:
+        """Start it and wait until it answers, here or later in `ready`."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", self._host.address, "--port", str(self._port)]
-        server = start(self._host, [*command, "--workers", "1", *self._options], "server.txt", env=self._env)
-        self._process = server
+        command += ["--workers", "1", *self._options]
+        self._process = start(self._host, command, "server.txt", env=self._env)
+        if wait:
+            self.ready()
+
+    def ready(self) -> None:
+        """Wait until it answers."""
+        server = self._process
+        assert server is not None, "it was not started"
         wait_for(
             lambda: server.code is not None or self._host.call(is_healthy, self.uri),
             "the tracking server",

@@ -58,16 +58,17 @@ def digests(login: Login, where: str) -> dict[str, str]:
     return {name: hashlib.sha256(content(login, f"{where}/{name}")).hexdigest() for name in sizes(login, where)}
 
 
-def upload(login: Login, folder: Path, where: str) -> int:
-    """Copy a folder of this machine; returns the number of files."""
+def upload(login: Login, source: Path, where: str) -> None:
+    """Copy a file or folder of this machine."""
     from pyarrow.fs import LocalFileSystem, copy_files
 
-    copy_files(str(folder), where, source_filesystem=LocalFileSystem(), destination_filesystem=login.open())
-    return len(sizes(login, where))
+    if source.is_dir():
+        copy_files(str(source), where, source_filesystem=LocalFileSystem(), destination_filesystem=login.open())
+        return
+    with login.open().open_output_stream(where) as stream:
+        stream.write(source.read_bytes())
 
 
-def holding(login: Login, bucket: str, words: list[str]) -> list[str]:
-    """Which objects hold one of some words."""
-    return [
-        name for name in sizes(login, bucket) if any(w.encode() in content(login, f"{bucket}/{name}") for w in words)
-    ]
+def holding(login: Login, bucket: str, word: str) -> list[str]:
+    """Which objects hold a word."""
+    return [name for name in sizes(login, bucket) if word.encode() in content(login, f"{bucket}/{name}")]

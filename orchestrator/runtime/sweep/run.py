@@ -20,7 +20,7 @@ from orchestrator.config.schema import RunConfig
 from orchestrator.config.trial import INIT
 from orchestrator.data.corpus import Corpus
 from orchestrator.errors import ConfigError, RunError, SweepStopped
-from orchestrator.runtime import cluster
+from orchestrator.runtime import cluster, logs
 from orchestrator.runtime.home import at_home, copy_of
 from orchestrator.runtime.identity import claim
 from orchestrator.runtime.lease import driving
@@ -103,7 +103,7 @@ def start(config: RunConfig, name: str, console: Console, more: Mapping[str, flo
         raise ConfigError(["`sweep` is required, but missing"], hint="see configs/sweep.yaml, or give --trials")
 
     def tell(text: str) -> None:
-        console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
+        logs.say(console, name, text)
 
     paths = RunPaths.of(config.storage, name)
     with at_home(paths, drives=True, tell=tell):

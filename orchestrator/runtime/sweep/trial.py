@@ -23,6 +23,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.runtime.execute import group_on_ray, loop_here
 from orchestrator.runtime.home import at_home
 from orchestrator.runtime.journal import read_journal
+from orchestrator.runtime.logs import identify
 from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.stopping import StopFile, seldom
 from orchestrator.runtime.sweep.work import SweepWork
@@ -68,7 +69,9 @@ class SweepTrial(tune.Trainable):
         self._training.leave()
 
     def _assigned(self, config: Mapping[str, Any]) -> Training:
-        return Training(self._work.assignment(config["trial"], config["point"], baseline=config["baseline"]))
+        assignment = self._work.assignment(config["trial"], config["point"], baseline=config["baseline"])
+        identify(assignment.run_folder, rank=0)
+        return Training(assignment)
 
 
 class Training:

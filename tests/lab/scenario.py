@@ -1,0 +1,174 @@
+"""A site from nothing to a finished sweep, with a node that is lost and a head that is restarted on the way.
+
+Videos and a weights-only file are uploaded; everything after that is `ray job submit`, and everything that lasts is in
+object storage or in MLflow. At the end it is not asked whether the commands said yes, but what is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tests.lab import recorded, stored
+from tests.lab.hosts import run
+from tests.lab.jobs import Job
+from tests.lab.lab import DATA, RUNS, Lab
+from tests.lab.leaks import leaks
+from tests.lab.nodes import PROGRAMS
+from tests.lab.project import PREPARE, STEPS, SWEEP, TRAIN, make_videos, make_weights
+from tests.runtime.processes import wait_for
+
+NAME, SEARCH = "lab-train", "lab-sweep"
+_KILLED_AFTER = 60
+"""The checkpoint's step after which a node is lost."""
+
+
+class Transcript:
+    """What is done, how long it took, and what turned out wrong."""
+
+    def __init__(self, say: Callable[[str], None] = print, clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock, self._began = say, clock, clock()
+        self.wrong: list[str] = []
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """A heading; an error in the block is written down, and the scenario goes on."""
+        began = self._clock()
+        self._say(f"[{began - self._began:5.0f} s] {title}")
+        try:
+            yield
+        except AssertionError as error:
+            self.wrong.append(title)
+            self.tell(f"FAILED: {error}")
+        self.tell(f"took {self._clock() - began:.1f} s")
+
+    def tell(self, text: str) -> None:
+        """Something worth knowing, below the heading."""
+        for line in text.strip().splitlines():
+            self._say(f"          {line}")
+
+    def check(self, holds: bool, what: str) -> None:
+        """Write down whether something is as it must be."""
+        self.tell(f"{'ok   ' if holds else 'WRONG'} {what}")
+        if not holds:
+            self.wrong.append(what)
+
+    def verdict(self) -> bool:
+        """The last line."""
+        said = "everything ended right" if not self.wrong else f"{len(self.wrong)} wrong: {'; '.join(self.wrong)}"
+        self._say(f"[{self._clock() - self._began:5.0f} s] verdict: {said}")
+        return not self.wrong
+
+
+def play(transcript: Transcript) -> bool:
+    """Run the whole scenario; true when everything ended right."""
+    with transcript.step("services, and a head and a worker that share nothing but a network"):
+        lab = Lab()
+    try:
+        transcript.tell(f"S3 (Swift) {lab.s3.endpoint}; MLflow {lab.tracking.uri} over PostgreSQL; Redis; no way out")
+        _play(lab, transcript)
+    finally:
+        lab.close()
+    return transcript.verdict()
+
+
+def _play(lab: Lab, transcript: Transcript) -> None:
+    with transcript.step("nodes, and who may use them"):
+        transcript.tell("\n".join(f"{address} {name}" for address, name in lab.head.members().items()))
+        refused = lab.submit("prepare", "--help", env={"RAY_AUTH_TOKEN": "0" * 64})
+        transcript.check(refused.wait() != 0 and "oken" in refused.said, "a job with a wrong token is refused")
+    with transcript.step("upload videos and a weights-only file"):
+        make_videos(lab.root / "videos")
+        make_weights(lab.root / "weights.pt")
+        for name in ("videos", "weights.pt"):
+            lab.ask(stored.upload, lab.root / name, f"{DATA}/{name}")
+        transcript.tell(f"{len(lab.ask(stored.sizes, f'{DATA}/videos'))} files of videos, {DATA}/weights.pt")
+    with transcript.step("ray job submit -- python jobs/prepare.py"):
+        job = lab.submit("prepare", lab.s3.uri(DATA, "videos"), "--out", lab.s3.uri(DATA, "corpus"), *PREPARE)
+        transcript.tell(_last(job.finish()))
+    with transcript.step("ray job submit -- python jobs/normalize.py"):
+        weights, states = lab.s3.uri(DATA, "weights.pt"), lab.s3.uri(DATA, "states")
+        transcript.tell(_last(lab.submit("normalize", weights, "--out", states, "--config", TRAIN).finish()))
+    with transcript.step("ray job submit -- python jobs/train.py: two workers on two nodes, one of which is lost"):
+        _train(lab, transcript)
+    with transcript.step("SIGKILL of the head; it starts again over Redis, the worker stays"):
+        lab.restart_head()
+        lab.head.wait_for_members(2)
+        known = run(lab.head.machine, [PROGRAMS / "ray", "job", "list"], env=lab.head.variables)
+        transcript.check("prepare-1" in known, "it knows the jobs of its former life")
+    with transcript.step("ray job submit -- python jobs/sweep.py"):
+        transcript.tell(_last(lab.submit("sweep", SWEEP, "--name", SEARCH, *_places(lab)).finish(600)))
+    with transcript.step("what is there at the end"):
+        _judge(lab, transcript)
+
+
+def _train(lab: Lab, transcript: Transcript) -> None:
+    job = lab.submit("train", TRAIN, "--name", NAME, *_places(lab))
+    _until_saved(lab, job)
+    transcript.check(sorted(lab.where("RayTrainWorker")) == ["head", "worker-1"], "its two workers are on two nodes")
+    lost = lab.kill_worker()
+    transcript.tell(
+        f"SIGKILL of everything on {lost.machine.name}, after the checkpoint of step {saved(lab, NAME)[-1]}"
+    )
+    added = lab.add_worker()
+    transcript.tell(f"{added.machine.name} joins")
+    transcript.tell(_last(job.finish(600)))
+
+
+def _until_saved(lab: Lab, job: Job) -> None:
+    """Wait until a run has stored a checkpoint."""
+
+    def there() -> bool:
+        return job.code is not None or any(step >= _KILLED_AFTER for step in saved(lab, NAME))
+
+    wait_for(there, f"a checkpoint of step {_KILLED_AFTER}", 300, lambda: job.said)
+    assert job.code is None, f"the job ended with {job.code}: {job.said}"
+
+
+def saved(lab: Lab, name: str) -> list[int]:
+    """The steps of a run's checkpoints that lie in object storage, in whatever condition."""
+    parts = {part for path in lab.ask(stored.sizes, f"{RUNS}/{name}") for part in path.split("/")}
+    return sorted(int(part.removeprefix("step-")) for part in parts if part.startswith("step-"))
+
+
+def _judge(lab: Lab, transcript: Transcript) -> None:
+    runs = lab.call(recorded.runs, lab.tracking.uri)
+    top = sorted((run.name, run.status) for run in runs if run.parent is None)
+    transcript.check(top == [(SEARCH, "FINISHED"), (NAME, "FINISHED")], f"one run each in MLflow, FINISHED: {top}")
+    transcript.check(all(run.status == "FINISHED" for run in runs), f"and all {len(runs) - 2} trials below the sweep")
+    twice = [f"{run.name}: {key}" for run in runs for key in run.repeated]
+    transcript.check(not twice, f"no metric was recorded twice at a step {twice or ''}")
+    losses = [max(run.steps.get("train/loss", [0])) for run in runs if run.name == NAME]
+    transcript.check(losses == [STEPS], f"the run was recorded up to step {losses}")
+    verify = ["-m", "orchestrator.cli", "verify", lab.s3.uri(RUNS, NAME)]
+    told = run(lab.head.machine, [PROGRAMS / "python", *verify], env={**lab.head.variables, **_code(lab)})
+    transcript.check(STEPS in saved(lab, NAME), f"checkpoints of steps {saved(lab, NAME)} are whole: {_last(told, 1)}")
+    everywhere = [name for bucket in (DATA, RUNS) for name in lab.ask(stored.sizes, bucket)]
+    halves = [name for name in everywhere if name.endswith(".tmp")]
+    transcript.tell(
+        f"{len(everywhere)} objects, {len(halves)} of them hidden halves that a killed writer left {halves}"
+    )
+    found = leaks(lab)
+    transcript.check(not found, f"no secret in logs, objects and records {found or ''}")
+
+
+def _places(lab: Lab) -> list[str]:
+    """What a configuration does not say: where things are."""
+    places = {
+        "start.checkpoint": lab.s3.uri(DATA, "weights.pt"),
+        "data.path": lab.s3.uri(DATA, "corpus"),
+        "storage": lab.s3.uri(RUNS),
+    }
+    return [f"{name}={where}" for name, where in places.items()]
+
+
+def _code(lab: Lab) -> dict[str, str]:
+    """The environment in which a command on the head finds the project."""
+    return {"PYTHONPATH": str(lab.head.machine.folder / "project")}
+
+
+def _last(text: str, count: int = 12) -> str:
+    """The end of what a job said, without what Ray says about it."""
+    lines = [line for line in text.splitlines() if line.strip() and " -- " not in line]
+    return "\n".join(lines[-count:])
