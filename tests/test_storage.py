@@ -26,7 +26,6 @@ from orchestrator.storage import (
     RemoteFolder,
     StorageError,
     open_folder,
-    open_place,
 )
 from orchestrator.storage.remote import _of_fsspec, _Upload
 
@@ -316,20 +315,6 @@ def test_an_endpoint_that_is_not_there_is_one_error(tmp_path: Path) -> None:
     assert not any(secret in str(caught.value) for secret in ("AKIAUSER", "hush", "endpoint_override"))
     with pytest.raises(StorageError, match="nowhere://x cannot be used"):
         open_folder("nowhere://x")
-
-
-def test_s3_is_given_up_after_a_while_and_writes_in_bounded_memory() -> None:
-    _, (options,) = open_place(S3).filesystem.__reduce__()
-    assert options["request_timeout"] == 20 and options["connect_timeout"] == 10
-    assert options["background_writes"] is False and options["access_key"] == "AKIAUSER"
-
-
-def test_uris_of_s3_keep_every_name() -> None:
-    child = open_folder(S3).child("ü/50% #1?")
-    assert isinstance(child, RemoteFolder) and child._place.path == "bucket/a b/ü/50% #1?"
-    again = open_folder(child.uri)
-    assert isinstance(again, RemoteFolder) and again._place.path == child._place.path
-    assert child.name == "s3://bucket/a b/ü/50% #1?" and "hush" not in repr(child)
 
 
 def test_what_s3_cannot_move_is_told_while_it_is_written() -> None:

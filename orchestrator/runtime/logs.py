@@ -158,7 +158,7 @@ def whose(folder: str) -> dict[str, str]:
     path = PurePosixPath(folder.partition("?")[0])
     if path.parent.name == "trials":
         return {"run": path.parent.parent.name, "trial": path.name}
-    return {"run": path.name, "trial": ""}
+    return {"run": path.name}
 
 
 def as_json(at: float, level: str, event: str, message: str, about: Mapping[str, Any]) -> str:

@@ -13,20 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator.errors import OrchestratorError, StorageError
 from orchestrator.storage.addresses import Location, escaped, redacted, repaired, secrets_of, without_secrets
 from orchestrator.storage.base import CHUNK
-
-_S3_OPTIONS = {
-    "connect_timeout": 10.0,
-    "request_timeout": 20.0,
-    "background_writes": False,
-    "allow_delayed_open": True,
-}
-"""Timeouts in seconds: a storage that does not answer is given up after three attempts, about a minute. Writes in the
-background would keep in memory whatever the network is slower than, in the end the whole file. With a delayed opening a
-small file is one request instead of three."""
+from orchestrator.storage.bounds import bounded, in_time, require_answer
 
 _SAID_BY = ("AWS_", "GOOGLE_", "AZURE_", "HADOOP_")
 """How the variables begin that tell storage libraries who somebody is."""
@@ -98,8 +90,9 @@ def _opened(uri: str, _environment: tuple[tuple[str, str], ...]) -> Place:
     blank = Place(None, "", redacted(uri), secrets_of(uri))
     with remote_errors(blank):
         try:
-            filesystem, path = FileSystem.from_uri(escaped(uri))
-            filesystem = _bounded(filesystem)
+            filesystem, path = in_time(lambda: FileSystem.from_uri(escaped(uri)))
+            filesystem = bounded(filesystem)
+            require_answer(filesystem, path, _without_path(uri))
         except (ArrowException, ValueError):  # not one of pyarrow's own schemes
             from fsspec.core import url_to_fs
 
@@ -154,17 +147,11 @@ def remote_errors(place: Place) -> Iterator[None]:
         raise StorageError(what, path=place.name, hint=hint) from None
 
 
+def _without_path(uri: str) -> str:
+    """Which storage, and as whom: everything of a URI but the path."""
+    return urlunsplit(urlsplit(uri)._replace(path=""))
+
+
 def _next(place: Place, stream: Any) -> bytes:
     with remote_errors(place):
         return bytes(stream.read(CHUNK))
-
-
-def _bounded(filesystem: Any) -> Any:
-    """The same S3 with bounded waiting and memory; in a URI pyarrow has no options for it."""
-    from pyarrow.fs import S3FileSystem
-
-    if not isinstance(filesystem, S3FileSystem):
-        return filesystem
-    remake, (options,) = filesystem.__reduce__()
-    known = {key: value for key, value in _S3_OPTIONS.items() if key in options}
-    return remake({**options, **known})  # with pyarrow's usual three attempts; `from_uri` makes 25

@@ -26,6 +26,8 @@ _TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "crea
 """What the file systems of fsspec call the time of the last write."""
 _MOST_MOVED = {"s3": 5 << 30}
 """Bytes of the largest file that a storage moves in one request."""
+_READINGS = 10
+"""How often a file is read that is replaced meanwhile."""
 _OBJECT_STORES = frozenset({"s3", "gcs"})
 """They have no folders; making one leaves an empty object."""
 
@@ -50,10 +52,20 @@ class RemoteFolder:
         return cls(uri, open_place(uri))
 
     def read(self, name: str) -> bytes:
-        """All of a small file."""
+        """All of a small file, as it was at one moment.
+
+        A stream asks for the length first and then for as many bytes: of a file that is replaced in between it gives a
+        part, which its length after that tells.
+        """
         place = self._at(name)
-        with remote_errors(place), place.input_stream() as stream:
-            return bytes(stream.read())
+        with remote_errors(place):
+            for _ in range(_READINGS):
+                with place.input_stream() as stream:
+                    content = bytes(stream.read())
+                if place.filesystem.get_file_info(place.path).size in (len(content), None):
+                    return content
+        what = f"{place.name} was replaced each of {_READINGS} times that it was read"
+        raise StorageError(what, path=place.name, hint="give the command again")
 
     def entries(self, below: str = "") -> list[Entry]:
         """All visible files."""

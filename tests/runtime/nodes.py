@@ -39,9 +39,15 @@ class Nodes:
         """The train workers on all nodes."""
         return train_processes(self._keeper.pid)
 
-    def add(self, cpus: int = 1) -> str:
-        """One more node; returns its id once it has joined."""
-        return self._ask("add", cpus)
+    def add(self, cpus: int = 1, *, path: Path | None = None, **options: Any) -> str:
+        """One more node; returns its id once it has joined.
+
+        Args:
+            cpus: as Ray believes.
+            path: a folder in which its Python looks first.
+            options: more of Ray's own, such as `temp_dir`.
+        """
+        return self._ask("add", {"num_cpus": cpus, **options}, str(path or ""))
 
     def kill(self, node: str) -> None:
         """SIGKILL of all its processes, as when a machine loses its power."""
@@ -149,7 +155,10 @@ def _keep() -> None:
         if word == "address":
             answer = cluster.address
         elif word == "add":
-            node = cluster.add_node(num_cpus=rest[0])
+            before = os.environ.get("PYTHONPATH", "")
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [rest[1], before]))
+            node = cluster.add_node(**rest[0])
+            os.environ["PYTHONPATH"] = before
             nodes[answer := node.node_id] = node
         elif word == "kill":
             cluster.remove_node(nodes.pop(rest[0]), allow_graceful=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,9 @@ from typing import Any
 import yaml
 
 from orchestrator.config import RunConfig
+from orchestrator.runtime.parts import read_if_there
 from orchestrator.runtime.paths import RunPaths, read_json
+from orchestrator.storage import open_folder
 from orchestrator.training.retention import checkpoints_in
 
 
@@ -69,7 +72,7 @@ class Driver:
     @property
     def status(self) -> dict[str, Any]:
         """The run's `status.json`; empty before there is one."""
-        return read_json(self.paths.status) or {}
+        return status_of(self.paths)
 
     @property
     def code(self) -> int | None:
@@ -129,7 +132,14 @@ def measured(driver: Driver, what: str) -> Iterator[None]:
 
 def step_of(paths: RunPaths) -> int:
     """The step that a run has reported last; -1 before the first."""
-    return int((read_json(paths.status) or {}).get("step", -1))
+    return int(status_of(paths).get("step", -1))
+
+
+def status_of(paths: RunPaths) -> dict[str, Any]:
+    """The `status.json` of a run, wherever it lies; empty before there is one."""
+    if not paths.home:
+        return read_json(paths.status) or {}
+    return dict(json.loads(read_if_there(open_folder(paths.where), paths.status.name) or b"{}"))
 
 
 def write_config(config: RunConfig, name: str) -> Path:

@@ -6,15 +6,21 @@ import gc
 import logging
 import threading
 import time
-from typing import Any
+import urllib.request
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
+import ray
+from prometheus_client.parser import text_string_to_metric_families
 
-from orchestrator.config import RunConfig
+from orchestrator.config import RunConfig, apply_settings
 from orchestrator.runtime import recorder
-from orchestrator.runtime.gauges import EXPORTED, LEARNING_STATES, RUN_STATES, Exported, Exporter, Gauges
+from orchestrator.runtime.gauges import EXPORTED, LEARNING_STATES, PREFIX, RUN_STATES, Exported, Exporter, Gauges
+from orchestrator.runtime.sweep import sweep
 from orchestrator.runtime.train import train
 
+T = TypeVar("T")
 Seen = dict[tuple[str, tuple[tuple[str, str], ...]], list[float]]
 
 
@@ -205,3 +211,44 @@ def test_a_run_shows_all_there_is(tiny_config: RunConfig, fakes: Fakes, shown: N
     assert of_runs - short <= found.keys()
     assert (found["step"], found["total_steps"], found["run_state"]) == (12, 12, RUN_STATES.index("finished"))
     assert 0 < found["checkpoint_timestamp_seconds"] <= found["report_timestamp_seconds"] <= time.time()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_prometheus_sees_a_run_and_a_sweep_and_their_end(tiny_config: RunConfig) -> None:
+    config = apply_settings(tiny_config, {"scale.num_workers": 1, "train.steps": 4, "eval.every": 2})
+    train(config, "seen")
+    seen = eventually(lambda: ended(scraped(), "seen"))
+    names = {metric.name for metric in EXPORTED if "trials" not in metric.name} - {"syncnet_checkpoint_seconds"}
+    assert names <= {sample.name.removeprefix(PREFIX) for sample in seen}
+    sweep(apply_settings(config, {"sweep": {"space": {"optim.lr": {"grid": [1e-3, 1e-5]}}, "search": "grid"}}), "tried")
+    samples = eventually(lambda: ended(scraped(), "tried"))
+    trials = {(sample.labels["state"], sample.value) for sample in samples if sample.name == f"{PREFIX}syncnet_trials"}
+    assert ("finished", 2) in trials and ("failed", 0) in trials and len(trials) == 5
+    assert {sample.labels["trial"] for sample in samples} == {"", "000", "001"}
+    assert eventually(lambda: not any(sample.labels["run"] == "seen" for sample in scraped())), "it is forgotten"
+
+
+def eventually(look: Callable[[], T]) -> T:
+    """What there is to see once there is something: Ray exports every ten seconds."""
+    deadline = time.monotonic() + 120
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    return found
+
+
+def scraped() -> list[Any]:
+    """What is exported of runs by the node here."""
+    node = ray.nodes()[0]
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return [one for family in families for one in family.samples if one.name.startswith(f"{PREFIX}syncnet_")]
+
+
+def ended(samples: list[Any], run: str) -> list[Any]:
+    """The samples of a run, once they tell that it has ended."""
+    own = [sample for sample in samples if sample.labels["run"] == run]
+    state = [s.value for s in own if s.name == f"{PREFIX}syncnet_run_state" and not s.labels["trial"]]
+    return own if state == [RUN_STATES.index("finished")] else []

@@ -92,15 +92,15 @@ def test_records_of_pythons_logging() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "run", "trial"),
+    ("folder", "found"),
     [
-        ("/shared/runs/first", "first", ""),
-        ("/shared/runs/search/trials/003", "search", "003"),
-        ("s3://bucket/runs/search/trials/003?endpoint_override=http://s3:7070", "search", "003"),
+        ("/shared/runs/first", {"run": "first"}),
+        ("/shared/runs/search/trials/003", {"run": "search", "trial": "003"}),
+        ("s3://bucket/runs/search/trials/003?endpoint_override=http://s3:7070", {"run": "search", "trial": "003"}),
     ],
 )
-def test_whose_a_folder_is(folder: str, run: str, trial: str) -> None:
-    assert whose(folder) == {"run": run, "trial": trial}
+def test_whose_a_folder_is(folder: str, found: dict[str, str]) -> None:
+    assert whose(folder) == found
 
 
 def test_a_setting_that_is_none_is_refused() -> None:

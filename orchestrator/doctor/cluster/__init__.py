@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from orchestrator.doctor import places
@@ -28,6 +28,7 @@ from orchestrator.doctor.cluster.measures import USUAL_S
 from orchestrator.doctor.finding import Finding
 from orchestrator.errors import OrchestratorError
 from orchestrator.runtime.job import submission_id
+from orchestrator.storage import local_path
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Request:
 
 def examine_cluster(request: Request) -> list[Finding]:
     """Look at a whole cluster."""
+    request = replace(request, storage=_absolute(request.storage), data=_absolute(request.data))
     tracking: list[Finding] = []
     beside = threading.Thread(target=lambda: tracking.append(_tracking(request)), daemon=True)
     beside.start()
@@ -121,13 +123,20 @@ def _lines(asking: subprocess.Popen[str], seconds: float) -> Iterator[str]:
             yield line
 
 
+def _absolute(where: str | None) -> str | None:
+    """The same place for everybody: nodes have other working directories."""
+    path = None if where is None else local_path(where)
+    return where if path is None else str(path.expanduser().absolute())
+
+
 def _tracking(request: Request) -> Finding:
     """MLflow from here: the driver alone records, so no node needs to reach it."""
-    if not os.environ.get("MLFLOW_TRACKING_URI") and request.storage is None:
+    folder = None if request.storage is None else local_path(request.storage)
+    if not os.environ.get("MLFLOW_TRACKING_URI") and folder is None:
         text = "no MLFLOW_TRACKING_URI: the driver records into SQLite in the run's storage folder"
         return Finding("MLflow", text, hint="with `storage` in object storage, give a server; nodes need not reach it")
     try:
         found = places.tracking(request.storage or ".")
     except OrchestratorError as error:
         return Finding("MLflow", error.message, False, error.hint)
-    return Finding("MLflow", f"{found.found} from the driver, which alone records", found.ok, found.hint)
+    return replace(found, found=f"{found.found}, by the driver, which alone records") if found.ok else found

@@ -47,7 +47,7 @@ def links(cluster: Cluster) -> Iterator[Finding]:
         yield Finding("network", text, False, hint)
     measured = [link for link in cluster.links if not link.error]
     if not measured:
-        if not broken and len(cluster.well) == 1:
+        if len(cluster.nodes) == 1:
             yield Finding("network", "one node: nothing to measure")
         return
     slowest = min(measured, key=lambda link: link.bytes_per_s)

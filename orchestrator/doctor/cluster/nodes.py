@@ -108,7 +108,7 @@ def memory(cluster: Cluster) -> Iterator[Finding]:
         yield Finding("memory", f"{name}: {text}", hint=hint)
     if not notes and cluster.well:
         text = ", ".join(f"{node.name}: {(node.facts or {})['memory'] / _GB:.1f} GB" for node in cluster.well)
-        yield Finding("memory", text)
+        yield Finding("memory", f"{text}; room for the object store in /dev/shm")
 
 
 def disks(cluster: Cluster) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import socket
@@ -187,12 +188,13 @@ def remove(uri: str, name: str) -> str:
 
 
 def said(error: Exception, uri: str) -> str:
-    """An error's text without anything that the address keeps secret."""
+    """Why something failed, in words that are the same on every node, without what the address keeps secret."""
     if isinstance(error, ImportError):
         return f"this product or a library of it is not there: {error}"
     from orchestrator.storage.addresses import secrets_of, without_secrets
 
-    return str(getattr(error, "message", "")) or without_secrets(error, secrets_of(uri))
+    text = str(getattr(error, "message", "")) or without_secrets(error, secrets_of(uri))
+    return re.sub(r"^.* cannot be \w+: |When [^:]*: |; Details: .*$", "", text)
 
 
 def skew(mtime_ns: int, before: float, after: float) -> float | None:

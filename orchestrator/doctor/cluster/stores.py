@@ -24,13 +24,14 @@ def judge(cluster: Cluster) -> list[Finding]:
 
 
 def _store(cluster: Cluster, store: Store) -> Iterator[Finding]:
-    name, seen = redacted(store.uri), len(cluster.well) + 1
+    name, others = redacted(store.uri), len(cluster.well)
     refused = _refused(cluster, store, name)
     unseen = _unseen(cluster, store, name)
     yield from refused
     yield from unseen
     if not refused and not unseen:
-        yield Finding(store.what, f"{name}: written from the driver and {seen - 1} nodes, read by the others")
+        text = f"{name}: written from the driver and {others} node{'s' * (others > 1)}"
+        yield Finding(store.what, text + ", read by the others" * (others > 1))
     skew = max(store.skews.values(), key=abs, default=0.0)
     if abs(skew) > _SKEW_S:
         who = cluster.named([node for node, ahead in store.skews.items() if ahead == skew])
@@ -47,7 +48,7 @@ def _refused(cluster: Cluster, store: Store, name: str) -> list[Finding]:
     findings = []
     for error, nodes in by_reason.items():
         who = "everybody" if len(nodes) == everybody else cluster.named(nodes)
-        text = f"{name} cannot be written from {who}: {error.removeprefix(name).removeprefix(' cannot be used: ')}"
+        text = f"{name} cannot be written from {who}: {error}"
         enough = store.what == "data" and store.readable >= set(nodes)
         hint = "it can be read, which is all that training does" if enough else _EVERYWHERE
         findings.append(Finding(store.what, text, enough, hint))

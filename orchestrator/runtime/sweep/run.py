@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -116,7 +117,7 @@ def _start(config: RunConfig, paths: RunPaths, console: Console, tell: Tell, mor
     with driving(paths):
         ledger = _open_ledger(config, corpus, work)
         config = with_budget(config, ledger, more)
-        _announce(config, ledger, tell)
+        _announce(config, ledger, partial(logs.say, console, paths.name, event="start"))
         return _run(config, work, ledger, console, tell)
 
 
