@@ -82,11 +82,16 @@ def print_card(title: str, facts: Mapping[str, Any], run: str = "") -> None:
     if isinstance(out, logs.JsonConsole):
         out.event("result", title, run=run, facts=facts)
         return
+    shown = {key: json.dumps(value) if isinstance(value, (list, dict)) else str(value) for key, value in facts.items()}
+    if not out.is_terminal:  # in a log a fact is a line, however long, without blanks behind it
+        width = max(map(len, shown), default=0)
+        print_lines([*filter(None, [title]), *(f" {key:<{width}}  {value}" for key, value in shown.items())])
+        return
     table = Table(title=title, show_header=False, box=None, title_justify="left", title_style="bold")
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
-    for key, value in facts.items():
-        table.add_row(key, json.dumps(value) if isinstance(value, (list, dict)) else str(value))
+    for key, value in shown.items():
+        table.add_row(key, value)
     out.print(table)
 
 

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from orchestrator.data.align.config import AlignConfig
 from orchestrator.data.align.run import AlignSummary, align_finish, align_plan
+from orchestrator.runtime.job import describe
 from orchestrator.runtime.paths import require_lasting
 from orchestrator.runtime.stage import run_stage, tell_plan
 from orchestrator.runtime.units import TaskShape
+from orchestrator.storage import redacted
 
 _PATIENCE_S = 12 * 3600
 """Seconds after which a video counts as hanging: a long one takes a core as long as it plays, or longer."""
@@ -43,6 +45,7 @@ def align(
     console = console or Console(quiet=True)
     config = config or AlignConfig()
     require_lasting("the output folder", out)
+    describe(kind="align", folder=redacted(out))
     plan = align_plan(root, out, config)
     tell_plan(console, plan.listing.notes, f"{plan.done} videos are aligned", plan.done, len(plan.units))
     run_stage("align", plan.units, console, TaskShape(gpus=gpus, clip_timeout_s=_PATIENCE_S))

@@ -75,7 +75,7 @@ def described(recorder: Recorder) -> Iterator[None]:
 
 def _facts(recorder: Recorder) -> dict[str, str]:
     target = recorder.target
-    kind, folder = target.tags.get("kind", "train"), redacted(target.paths.folder)
+    kind, folder = target.tags.get("kind", "train"), redacted(target.paths.where)
     return {"run": target.paths.name, "kind": kind, "folder": folder, "state": _state(recorder)}
 
 

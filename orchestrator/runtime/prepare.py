@@ -9,9 +9,11 @@ from rich.console import Console
 
 from orchestrator.data.prepare import PrepareSummary, Where, finish, plan_units
 from orchestrator.data.prepare.settings import PreparationConfig
+from orchestrator.runtime.job import describe
 from orchestrator.runtime.paths import require_lasting
 from orchestrator.runtime.stage import run_stage, tell_plan
 from orchestrator.runtime.units import TaskShape
+from orchestrator.storage import redacted
 
 
 def prepare(
@@ -38,6 +40,7 @@ def prepare(
     console = console or Console(quiet=True)
     config = config or PreparationConfig()
     require_lasting("the output folder", out)
+    describe(kind="prepare", folder=redacted(out))
     plan = plan_units(root, out, config)
     tell_plan(console, plan.listing.notes, f"{plan.done} clips are prepared", plan.done, plan.todo)
     run_stage("prepare", plan.units, console, TaskShape(gpus=gpus))
