@@ -26,7 +26,7 @@ from orchestrator.cli.console import (
 if TYPE_CHECKING:
     from orchestrator.runtime.status import RunStatus
 
-Storage = Annotated[str, typer.Option(help="The folder that holds the runs.")]
+Storage = Annotated[str, typer.Option(help="The folder that holds the runs; also a URI.")]
 _WATCH_S = 1.0
 
 

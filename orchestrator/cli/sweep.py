@@ -13,7 +13,7 @@ from orchestrator.cli.console import ConfigFile, Overrides, out, print_card
 
 Name = Annotated[str, typer.Option("--name", help="The sweep's name: the same name continues the same sweep.")]
 Known = Annotated[str, typer.Argument(metavar="NAME", help="The sweep.")]
-Storage = Annotated[str, typer.Option(help="The folder that holds the runs.")]
+Storage = Annotated[str, typer.Option(help="The folder that holds the runs; also a URI.")]
 _DEFAULT = "run"
 
 

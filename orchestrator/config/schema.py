@@ -182,6 +182,6 @@ class RunConfig(Section):
     tracking: TrackingConfig = TrackingConfig()
     """Where to record it."""
     storage: str = Field("runs", min_length=1)
-    """Folder under which every run has a folder of its own; all workers must see it."""
+    """Folder, or URI of object storage, under which every run has a folder of its own; all workers must see it."""
     sweep: SweepConfig | None = None
     """The sweep over the settings above."""
