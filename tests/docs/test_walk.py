@@ -7,6 +7,7 @@ commands for one's own file and videos, in their order, from raw videos to an ex
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,6 +29,8 @@ _CODES = {"diff": [1], "doctor": [0, 1]}
 """Exit codes other than 0: the two files differ, and this machine may lack something."""
 _WORDS = {"F": "latentsync"}
 """Placeholders that are no files."""
+_BUCKET = re.compile(r"(?:s3|gs)://[\w-]+/")
+"""What of an address is left out: nothing here leaves this machine."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,8 @@ def _cheap(shown: Sequence[Shown]) -> list[tuple[str, ...]]:
     tree, found = typer.main.get_command(app), {}
     for each in shown:
         for command in _commands(each):
-            words = [_WORDS.get(word, word) for word in command.words[1:] if word not in (MORE, EXAMPLE)]
+            given = (_BUCKET.sub("", word) for word in command.words[1:] if word not in (MORE, EXAMPLE))
+            words = [_WORDS.get(word, word) for word in given]
             if command.words[:1] == ("orchestrator",) and (name := _name(tree, words)) in _GIVEN:
                 found[*words, *_ADDED.get(name, [])] = None
     return list(found)
