@@ -12,6 +12,8 @@ from tests.lab.nodes import DASHBOARD, RayNode
 from tests.runtime.processes import wait_for
 
 _NUMBERS = count(1)
+PATIENT = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
+"""Of a job: `ray job stop` lets it save and leave; Ray's own choice is to kill it after three seconds."""
 
 
 class Job:

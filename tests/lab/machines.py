@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.hosts import Command, T, as_user
-from tests.runtime.processes import wait_for
 
 _NETWORK = "10.99.0"
 _PROGRAMS = ("ip", "tc", "unshare", "nsenter", "mount", "hostname", "setpriv")
@@ -35,11 +34,11 @@ mount --bind "$2/hosts" /etc/hosts
 mount --bind "$2" "$3"
 mount -o remount,bind,ro /
 ip link set lo up
-trap '' CHLD
 echo ready
-exec sleep infinity
+sleep infinity &
+wait
 """
-"""What the first process of a machine does. It ignores what its adopted children end with, so that none stays."""
+"""What the first process of a machine does; while it waits, it buries the processes whose parents are gone."""
 _NEW_NET = 0x40000000
 _DIE_WITH_PARENT = 1
 
@@ -137,6 +136,9 @@ class Machine:
         if self._first.poll() is None:
             os.kill(self._pid, signal.SIGKILL)
             self._first.wait()
+        if self._switch is not None and self._switch._first.poll() is None:
+            # the network lives as long as a connection that waits for an answer; its link must not
+            subprocess.run(self._switch._in_net("ip", "link", "del", self._plug), capture_output=True)
 
     def boot(self) -> None:
         """Start it again after `kill`, with the same address and the same files."""
@@ -166,7 +168,6 @@ class Machine:
             _checked(self._in_net("ip", "link", "add", "eth0", "address", mac, "type", "bridge"))
         else:
             switch = self._switch
-            wait_for(lambda: not switch._has(self._plug), "the link of the machine's former life to be gone", 30)
             here = ["peer", "name", "eth0", "netns", str(self._pid), "address", mac]
             _checked(switch._in_net("ip", "link", "add", self._plug, "type", "veth", *here))
             self._on_switch("ip", "link", "set", self._plug, "master", "eth0", "up")
@@ -187,10 +188,6 @@ class Machine:
 
     def _here(self, *command: str) -> None:
         _checked(self._in_net(*command))
-
-    def _has(self, link: str) -> bool:
-        shown = subprocess.run(self._in_net("ip", "link", "show", link), capture_output=True)
-        return shown.returncode == 0
 
     def _in_net(self, *command: str) -> list[str]:
         return ["nsenter", f"--target={self._pid}", "--net", *command]

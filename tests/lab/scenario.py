@@ -12,16 +12,16 @@ from contextlib import contextmanager
 
 from tests.lab import recorded, stored
 from tests.lab.hosts import run
-from tests.lab.jobs import Job
+from tests.lab.jobs import PATIENT, Job
 from tests.lab.lab import DATA, RUNS, Lab
 from tests.lab.leaks import leaks
 from tests.lab.nodes import PROGRAMS
 from tests.lab.project import PREPARE, STEPS, SWEEP, TRAIN, make_videos, make_weights
 from tests.runtime.processes import wait_for
 
-NAME, SEARCH = "lab-train", "lab-sweep"
-_KILLED_AFTER = 60
-"""The checkpoint's step after which a node is lost."""
+NAME, TWIN, SEARCH = "lab-train", "lab-undisturbed", "lab-sweep"
+_LOST_AFTER, _STOPPED_AFTER = 60, 200
+"""The checkpoints' steps after which a node is lost, and the job is stopped."""
 
 
 class Transcript:
@@ -92,11 +92,15 @@ def _play(lab: Lab, transcript: Transcript) -> None:
         transcript.tell(_last(lab.submit("normalize", weights, "--out", states, "--config", TRAIN).finish()))
     with transcript.step("ray job submit -- python jobs/train.py: two workers on two nodes, one of which is lost"):
         _train(lab, transcript)
+    with transcript.step("the same training, undisturbed"):
+        lab.submit("train", TRAIN, "--name", TWIN, *_places(lab)).finish(600)
+        ends = [lab.s3.uri(RUNS, f"{name}/step-{STEPS:09d}") for name in (NAME, TWIN)]
+        transcript.check("same" in _command(lab, "diff", *ends), "both ended with the same bits")
     with transcript.step("SIGKILL of the head; it starts again over Redis, the worker stays"):
         lab.restart_head()
         lab.head.wait_for_members(2)
         known = run(lab.head.machine, [PROGRAMS / "ray", "job", "list"], env=lab.head.variables)
-        transcript.check("prepare-1" in known, "it knows the jobs of its former life")
+        transcript.check(NAME in known, "it knows the jobs of its former life")
     with transcript.step("ray job submit -- python jobs/sweep.py"):
         transcript.tell(_last(lab.submit("sweep", SWEEP, "--name", SEARCH, *_places(lab)).finish(600)))
     with transcript.step("what is there at the end"):
@@ -104,25 +108,27 @@ def _play(lab: Lab, transcript: Transcript) -> None:
 
 
 def _train(lab: Lab, transcript: Transcript) -> None:
-    job = lab.submit("train", TRAIN, "--name", NAME, *_places(lab))
-    _until_saved(lab, job)
+    job = lab.submit("train", TRAIN, "--name", NAME, *_places(lab), job_env=PATIENT)
+    _until_saved(lab, job, _LOST_AFTER)
     transcript.check(sorted(lab.where("RayTrainWorker")) == ["head", "worker-1"], "its two workers are on two nodes")
     lost = lab.kill_worker()
-    transcript.tell(
-        f"SIGKILL of everything on {lost.machine.name}, after the checkpoint of step {saved(lab, NAME)[-1]}"
+    transcript.tell(f"SIGKILL of all of {lost.machine.name} after the checkpoint of step {saved(lab, NAME)[-1]}")
+    transcript.tell(f"{lab.add_worker().machine.name} joins")
+    _until_saved(lab, job, _STOPPED_AFTER)
+    job.stop()
+    job.wait()
+    transcript.tell(f"ray job stop after the checkpoint of step {saved(lab, NAME)[-1]}: {_last(job.said, 2)}")
+    transcript.tell(_last(lab.submit("train", TRAIN, "--name", NAME, *_places(lab)).finish(600)))
+
+
+def _until_saved(lab: Lab, job: Job, step: int) -> None:
+    """Wait until a run has stored a checkpoint of a step, or a later one."""
+    wait_for(
+        lambda: job.code is not None or max(saved(lab, NAME), default=-1) >= step,
+        f"the checkpoint of step {step}",
+        300,
+        lambda: job.said,
     )
-    added = lab.add_worker()
-    transcript.tell(f"{added.machine.name} joins")
-    transcript.tell(_last(job.finish(600)))
-
-
-def _until_saved(lab: Lab, job: Job) -> None:
-    """Wait until a run has stored a checkpoint."""
-
-    def there() -> bool:
-        return job.code is not None or any(step >= _KILLED_AFTER for step in saved(lab, NAME))
-
-    wait_for(there, f"a checkpoint of step {_KILLED_AFTER}", 300, lambda: job.said)
     assert job.code is None, f"the job ended with {job.code}: {job.said}"
 
 
@@ -135,15 +141,17 @@ def saved(lab: Lab, name: str) -> list[int]:
 def _judge(lab: Lab, transcript: Transcript) -> None:
     runs = lab.call(recorded.runs, lab.tracking.uri)
     top = sorted((run.name, run.status) for run in runs if run.parent is None)
-    transcript.check(top == [(SEARCH, "FINISHED"), (NAME, "FINISHED")], f"one run each in MLflow, FINISHED: {top}")
-    transcript.check(all(run.status == "FINISHED" for run in runs), f"and all {len(runs) - 2} trials below the sweep")
+    named = [(name, "FINISHED") for name in sorted((NAME, TWIN, SEARCH))]
+    transcript.check(top == named, f"one run each in MLflow: {top}")
+    transcript.check(all(run.status == "FINISHED" for run in runs), f"and {len(runs) - len(top)} trials, all FINISHED")
     twice = [f"{run.name}: {key}" for run in runs for key in run.repeated]
     transcript.check(not twice, f"no metric was recorded twice at a step {twice or ''}")
     losses = [max(run.steps.get("train/loss", [0])) for run in runs if run.name == NAME]
     transcript.check(losses == [STEPS], f"the run was recorded up to step {losses}")
-    verify = ["-m", "orchestrator.cli", "verify", lab.s3.uri(RUNS, NAME)]
-    told = run(lab.head.machine, [PROGRAMS / "python", *verify], env={**lab.head.variables, **_code(lab)})
-    transcript.check(STEPS in saved(lab, NAME), f"checkpoints of steps {saved(lab, NAME)} are whole: {_last(told, 1)}")
+    for step in saved(lab, NAME):
+        told = _command(lab, "verify", lab.s3.uri(RUNS, f"{NAME}/step-{step:09d}"))
+        transcript.tell(f"ok    the checkpoint of step {step} is whole: {_last(told, 1)}")
+    transcript.check(STEPS in saved(lab, NAME), "the last step has one")
     everywhere = [name for bucket in (DATA, RUNS) for name in lab.ask(stored.sizes, bucket)]
     halves = [name for name in everywhere if name.endswith(".tmp")]
     transcript.tell(
@@ -163,9 +171,11 @@ def _places(lab: Lab) -> list[str]:
     return [f"{name}={where}" for name, where in places.items()]
 
 
-def _code(lab: Lab) -> dict[str, str]:
-    """The environment in which a command on the head finds the project."""
-    return {"PYTHONPATH": str(lab.head.machine.folder / "project")}
+def _command(lab: Lab, *arguments: str) -> str:
+    """What a command of the product says on the head; it must end well."""
+    project = {"PYTHONPATH": str(lab.head.machine.folder / "project")}
+    command = [PROGRAMS / "python", "-m", "orchestrator.cli", *arguments]
+    return run(lab.head.machine, command, env={**lab.head.variables, **project})
 
 
 def _last(text: str, count: int = 12) -> str:

@@ -67,8 +67,3 @@ def upload(login: Login, source: Path, where: str) -> None:
         return
     with login.open().open_output_stream(where) as stream:
         stream.write(source.read_bytes())
-
-
-def holding(login: Login, bucket: str, word: str) -> list[str]:
-    """Which objects hold a word."""
-    return [name for name in sizes(login, bucket) if word.encode() in content(login, f"{bucket}/{name}")]

@@ -22,6 +22,7 @@ from orchestrator.runtime.lease import Lease
 from orchestrator.runtime.paths import RunPaths, write_json
 from orchestrator.runtime.status import RunState, read_statuses
 from orchestrator.runtime.stopping import StopFile
+from orchestrator.runtime.sweep.ledger import Ledger
 from orchestrator.runtime.usage import SYSTEM
 from orchestrator.storage import Folder, RemoteFolder, join, open_folder
 from orchestrator.training.retention import checkpoints_in
@@ -232,6 +233,27 @@ def test_a_sweep_without_a_shared_folder_has_its_trials_its_answer_and_goes_on(
     assert {entry.name: entry.mtime_ns for entry in home.entries() if "/step-" in entry.name} == before
     (status,) = read_statuses(storage, "search")
     assert status.state is RunState.FINISHED and [trial.state for trial in status.trials] == [RunState.FINISHED] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_a_population_without_a_shared_folder_copies_its_best(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """Each trial drives a group of two workers, whose rank 0 writes the journal."""
+    storage = f"local://{tmp_path}/store"
+    rates = {"optim.lr": {"loguniform": [1e-5, 1e-1]}}
+    population = {"trials": 2, "space": rates, "scheduler": "pbt", "interval_steps": 6}
+    settings = {"sweep": population, "scale.num_workers": 2, "eval.every": 6, "optim.warmup_steps": 0}
+    settings |= {"checkpoint.metric": "val/loss", "checkpoint.keep": 9}
+    config = moved(apply_settings(tiny_config, settings), storage, tmp_path)
+    result = orchestrator.sweep(config, "population")
+    with at_home(paths := RunPaths.of(storage, "population")):
+        ledger = Ledger(paths.ledger)
+        assert ledger.rounds == 2
+        (copy,) = [entry for entry in ledger.trials() if entry.copies]
+        ((number, donor),) = copy.copies
+        mine, theirs = (paths.trial(trial).checkpoint(6) for trial in (copy.trial, donor))
+        assert number == 1 and weights_hash(read_state(mine).weights) == weights_hash(read_state(theirs).weights)
+    assert all(trial.curve[-1].step == 12 for trial in result.ranking)
 
 
 def _told(line: bytes) -> dict[str, Any]:
