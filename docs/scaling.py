@@ -1,7 +1,7 @@
 """The arithmetic of docs/scaling.md: `python docs/scaling.py` prints the tables that stand there.
 
 It needs no GPU: floating-point operations and kernels are counted on tensors without memory, and the rest is what
-hardware is said to do. `tests/test_scaling.py` compares its tables with the document.
+hardware is said to do and what prices are assumed to be. `tests/test_scaling.py` compares its tables with the document.
 """
 
 # P parameters, N GPUs, B samples of the global batch
@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from orchestrator.config import load_model_config
+from orchestrator.config import load_config, load_model_config
 from orchestrator.models import skeleton
 
 MATRIX_RATE = 989e12
@@ -43,6 +43,25 @@ SAMPLE_S = 16 / 25
 """Seconds of video in a window."""
 STORED = {"raw": 2.484e6, "compact": 0.08e6, "latents": 0.231e6}
 """Bytes per second of video, with mel (docs/data.md)."""
+GPU_HOUR_USD = 4.0
+"""Assumed price of a GPU of the kind above for an hour."""
+HEAD_HOUR_USD = 0.2
+"""Assumed price of a machine of four CPUs for an hour."""
+PUT_USD, GET_USD = 5e-6, 0.4e-6
+"""Assumed prices of a request to object storage: of those that write or list, and of those that read."""
+STORED_USD = 0.023
+"""Assumed price of a GB in object storage for a month."""
+LEAVING_USD = 0.09
+"""Assumed price of a GB that leaves its region; within it, nothing."""
+PUTS_PER_S = 3.2
+"""Most that a run writes and lists in object storage: a part of its journal, `status.json`, and a look for parts of the
+journal each second, a sign of life every five."""
+GETS_PER_S = 10
+"""Most that it looks and reads there, as counted and rounded up."""
+PART = 10e6
+"""Bytes of one request of a large upload."""
+CORPUS_H = 100
+"""Hours of video in the example."""
 LATENT = {
     "name": "stable_syncnet",
     "latent_space": True,
@@ -200,6 +219,73 @@ def checkpoints(nets: list[Net]) -> str:
     return "\n".join(rows)
 
 
+def prices() -> str:
+    """Table: what is assumed to be paid for what."""
+    return "\n".join(
+        [
+            "| assumed price of | USD |",
+            _RULE * 2 + "|",
+            f"| a GPU of the kind below (H100), an hour | {GPU_HOUR_USD:.2f} |",
+            f"| a machine of four CPUs, as Ray's head is, an hour | {HEAD_HOUR_USD:.2f} |",
+            f"| a million requests to object storage that write or list | {1e6 * PUT_USD:.2f} |",
+            f"| a million that read | {1e6 * GET_USD:.2f} |",
+            f"| a GB in object storage, a month | {STORED_USD:.3f} |",
+            f"| a GB that leaves its region; within it, nothing | {LEAVING_USD:.2f} |",
+        ]
+    )
+
+
+def runs(net: Net) -> str:
+    """Table: GPU hours and their price, of the preset's whole run and of the preset's sweep."""
+    config, sweep = (load_config(_CONFIGS / f"{name}.yaml") for name in ("latentsync_16_pixel_attn", "sweep"))
+    rows = ["| run | GPUs | hours | GPU hours | USD |", _RULE * 5 + "|"]
+    fast, slow = NETWORKS
+    what = f"{net.name}, {config.train.steps:,} steps of {config.train.global_batch}"
+    for where, gpus, network in (
+        ("one GPU", 1, fast),
+        ("one machine", 8, fast),
+        (f"8 machines, {fast}", 64, fast),
+        (f"8 machines, {slow}", 64, slow),
+    ):
+        hours = config.train.steps * step_s(net, gpus, network, batch=config.train.global_batch)[-1] / 3600
+        rows.append(_priced(f"{what}, {where}", gpus, hours))
+    assert sweep.sweep is not None and sweep.sweep.trials is not None
+    hours = sweep.train.steps * step_s(net, 1, fast, batch=sweep.train.global_batch)[-1] / 3600
+    trials = sweep.sweep.trials
+    what = f"a sweep: {trials} trials of {sweep.train.steps:,} steps of {sweep.train.global_batch}, a GPU each"
+    return "\n".join([*rows, _priced(what, trials, hours)])
+
+
+def _priced(what: str, gpus: int, hours: float) -> str:
+    return f"| {what} | {gpus} | {hours:.2f} | {gpus * hours:.1f} | {gpus * hours * GPU_HOUR_USD:,.0f} |"
+
+
+def surroundings(net: Net) -> str:
+    """Table: what is paid for besides GPUs."""
+    config = load_config(_CONFIGS / "latentsync_16_pixel_attn.yaml")
+    size, saved, kept = 12 * net.parameters, config.train.steps // config.checkpoint.every, config.checkpoint.keep + 1
+    puts, gets = 86400 * PUTS_PER_S, 86400 * GETS_PER_S
+    compact, raw = (CORPUS_H * 3600 * STORED[kind] / 1e9 for kind in ("compact", "raw"))
+    parts = saved * size / PART
+    rows = [
+        "| what | how much | USD |",
+        _RULE * 3 + "|",
+        f"| requests of a run, a day | {puts:,.0f} that write or list, {gets:,.0f} that read, at most | "
+        f"{puts * PUT_USD + gets * GET_USD:.2f} |",
+        f"| uploads of a run's {saved} checkpoints | {parts:,.0f} requests | {parts * PUT_USD:.2f} |",
+        f"| {kept} checkpoints that are kept, a month | {kept * size / 1e9:.1f} GB | "
+        f"{kept * size / 1e9 * STORED_USD:.2f} |",
+        f"| {CORPUS_H} hours of video, compact, a month | {compact:.0f} GB | {compact * STORED_USD:.2f} |",
+        f"| {CORPUS_H} hours of video, raw, a month | {raw:.0f} GB | {raw * STORED_USD:.2f} |",
+        f"| the compact corpus, once to a machine of another region | {compact:.0f} GB | {compact * LEAVING_USD:.2f} |",
+        f"| the raw corpus, once to a machine of another region | {raw:.0f} GB | {raw * LEAVING_USD:.2f} |",
+        f"| a head that waits, a month | 730 hours | {730 * HEAD_HOUR_USD:.0f} |",
+        f"| a machine of {PER_NODE} GPUs that is forgotten, a day | {24 * PER_NODE} GPU hours | "
+        f"{24 * PER_NODE * GPU_HOUR_USD:.0f} |",
+    ]
+    return "\n".join(rows)
+
+
 class _Operations(TorchDispatchMode):
     """Counts operations that compute something."""
 
@@ -217,7 +303,8 @@ class _Operations(TorchDispatchMode):
 def tables() -> list[str]:
     """All tables, in the order of the document."""
     nets = [count(name) for name in NETS]
-    return [counted(nets), *map(steps, nets), *map(remedies, nets), reading(nets), checkpoints(nets)]
+    costs = [prices(), runs(nets[0]), surroundings(nets[0])]
+    return [*costs, counted(nets), *map(steps, nets), *map(remedies, nets), reading(nets), checkpoints(nets)]
 
 
 if __name__ == "__main__":
