@@ -29,6 +29,7 @@ _CODES = {"diff": [1], "doctor": [0, 1]}
 """Exit codes other than 0: the two files differ, and this machine may lack something."""
 _WORDS = {"F": "latentsync"}
 """Placeholders that are no files."""
+_RUN = CHECKPOINT.rpartition("/")[0]
 _BUCKET = re.compile(r"(?:s3|gs)://[\w-]+/")
 """What of an address is left out: nothing here leaves this machine."""
 
@@ -49,11 +50,15 @@ def _cheap(shown: Sequence[Shown]) -> list[tuple[str, ...]]:
     tree, found = typer.main.get_command(app), {}
     for each in shown:
         for command in _commands(each):
-            given = (_BUCKET.sub("", word) for word in command.words[1:] if word not in (MORE, EXAMPLE))
-            words = [_WORDS.get(word, word) for word in given]
+            words = [_here(word) for word in command.words[1:] if word not in (MORE, EXAMPLE)]
             if command.words[:1] == ("orchestrator",) and (name := _name(tree, words)) in _GIVEN:
                 found[*words, *_ADDED.get(name, [])] = None
     return list(found)
+
+
+def _here(word: str) -> str:
+    """A word with what it speaks of on the desk."""
+    return re.sub(rf"^{_RUN}/step-\d+$", CHECKPOINT, _BUCKET.sub("", _WORDS.get(word, word)))
 
 
 def _commands(each: Shown) -> list[Command]:
