@@ -126,6 +126,20 @@ def test_a_job_that_is_stopped_and_submitted_again_ends_as_if_nothing_had_happen
     assert all(is_readable(client.get_job_logs(submission)) for submission in ("first", "second", "third"))
 
 
+def test_the_python_of_the_documentation(
+    head: Head, client: JobSubmissionClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands there, with another address and another command."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "jobs.md").read_text(), re.DOTALL)
+    code, places = re.subn(r'"http://127.0.0.1:8265"', repr(head.jobs_address), code)
+    code, commands = re.subn(r'(entrypoint=)".*"', rf'\1"{sys.executable} jobs/train.py --help"', code)
+    assert (places, commands) == (1, 1)
+    monkeypatch.chdir(ROOT)
+    exec(code, {})
+    said = capsys.readouterr().out
+    assert said.startswith("SUCCEEDED 0 {'team': 'lips'}") and "Usage: orchestrator train" in said
+
+
 def record(config: RunConfig) -> Any:
     found = find_run(tracking_uri(config), config.tracking.experiment, "one")
     assert found is not None
