@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.lab import machines, redis, s3, servers
+from tests.lab import machines, redis, s3, servers, stored
 from tests.lab.hosts import T
 from tests.lab.jobs import Job
 from tests.lab.machines import Machine
@@ -27,6 +27,7 @@ from tests.lab.project import write_project
 from tests.lab.redis import RedisServer
 from tests.lab.s3 import S3Server
 from tests.lab.servers import PostgresServer, TrackingServer
+from tests.runtime.processes import wait_for
 
 DATA, RUNS, ARTIFACTS = "data", "runs", "mlflow"
 """The buckets: what a person brings, what runs store, and what MLflow's server keeps for its users."""
@@ -64,6 +65,30 @@ class Lab:
     def submit(self, script: str, *arguments: str, **variables: Mapping[str, str]) -> Job:
         """`ray job submit` of a script of `jobs/`, on the head; the `variables` are those of `Job`."""
         return Job(self.head, self.head.machine.folder / "project", script, *arguments, **variables)
+
+    def places(self) -> list[str]:
+        """The settings of a run here that no configuration holds: where things are."""
+        places = {
+            "start.checkpoint": self.s3.uri(DATA, "weights.pt"),
+            "data.path": self.s3.uri(DATA, "corpus"),
+            "storage": self.s3.uri(RUNS),
+        }
+        return [f"{name}={where}" for name, where in places.items()]
+
+    def saved(self, name: str) -> list[int]:
+        """The steps of a run's checkpoints that lie in object storage, in whatever condition."""
+        parts = {part for path in self.ask(stored.sizes, f"{RUNS}/{name}") for part in path.split("/")}
+        return sorted(int(part.removeprefix("step-")) for part in parts if part.startswith("step-"))
+
+    def until_saved(self, job: Job, name: str, step: int) -> None:
+        """Wait until a job's run has stored a checkpoint of a step or of a later one."""
+        wait_for(
+            lambda: job.code is not None or max(self.saved(name), default=-1) >= step,
+            f"the checkpoint of step {step}",
+            300,
+            lambda: job.said,
+        )
+        assert job.code is None, f"the job ended with {job.code}: {job.said}"
 
     def add_worker(self) -> RayNode:
         """One more node, which has joined when this returns."""
