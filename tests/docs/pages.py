@@ -6,6 +6,7 @@ Contract: a block has the language of its fence, which is empty where none is gi
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ JOBS = sorted((ROOT / "jobs").glob("*.py"))
 """Scripts whose docstrings show how they are submitted."""
 SHELL = frozenset({"bash", "sh", "console"})
 _PROMPT = "$ "
+_SCRIPT = re.compile(r"`(jobs/\w+\.py)`")
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,26 @@ class Shown:
 
 
 def shown(text: str, page: str) -> Iterator[Shown]:
-    """Blocks and inline code of one page, in order."""
+    """Blocks and inline code of one page, in order.
+
+    In a table, what stands beside a script of jobs/ are its arguments, and is shown as the whole command.
+    """
+    row: list[str] = []
     for token in MarkdownIt("commonmark").enable("table").parse(text):
         line = token.map[0] + 1 if token.map else 0
         if token.type == "fence":
             yield Shown(page, line + 1, token.content, token.info.partition(" ")[0])
         if token.type == "code_block":
             yield Shown(page, line, token.content, kind="indented")
+        if token.type == "tr_open":
+            row = []
+        row += [token.content] if token.type == "inline" else []
+        script = _SCRIPT.fullmatch(row[0]) if len(row) == 2 else None
         for child in token.children or ():
             if child.type == "code_inline":
-                yield Shown(page, line, child.content, kind="inline")
+                yield Shown(
+                    page, line, f"python {script[1]} {child.content}" if script else child.content, kind="inline"
+                )
 
 
 def all_shown() -> list[Shown]:

@@ -49,8 +49,9 @@ def commands(text: str) -> Iterator[Command]:
 
 
 def usage(text: str) -> str:
-    """A line of usage as a command: what is optional is given, `a|b` is its first choice."""
-    return re.sub(r"(?<=\S)\|\S+", "", _OPTIONAL.sub(r"\1", text))
+    """A line of usage as a command: what is optional is given, `a|b` and `[--option a, b]` are the first choice."""
+    given = _OPTIONAL.sub(lambda optional: optional[1].partition(",")[0], text)
+    return re.sub(r"(?<=\S)\|\S+", "", given)
 
 
 def _nodes(node: Node) -> Iterator[Node]:
