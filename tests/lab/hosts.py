@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tests.runtime.processes import descendants, is_alive, wait_for
+from tests.processes import descendants, is_alive, wait_for
 
 T = TypeVar("T")
 Command = Sequence[str | Path]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.lab.hosts import Process, start
 from tests.lab.nodes import DASHBOARD, RayNode
-from tests.runtime.processes import wait_for
+from tests.processes import wait_for
 
 _NUMBERS = count(1)
 PATIENT = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}

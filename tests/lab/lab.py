@@ -27,7 +27,7 @@ from tests.lab.project import write_project
 from tests.lab.redis import RedisServer
 from tests.lab.s3 import S3Server
 from tests.lab.servers import PostgresServer, TrackingServer
-from tests.runtime.processes import wait_for
+from tests.processes import wait_for
 
 DATA, RUNS, ARTIFACTS = "data", "runs", "mlflow"
 """The buckets: what a person brings, what runs store, and what MLflow's server keeps for its users."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.lab.hosts import run
 from tests.lab.machines import Machine
 from tests.lab.redis import RedisServer
-from tests.runtime.processes import wait_for
+from tests.processes import wait_for
 
 DASHBOARD = "http://127.0.0.1:8265"
 """As the head itself sees it."""

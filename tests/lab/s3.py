@@ -87,8 +87,8 @@ class S3Server:
             self._prepare()
 
     def kill(self) -> None:
-        """SIGKILL of all its processes, in the middle of whatever they do."""
-        for process in self._running.values():
+        """SIGKILL of all its processes, in the middle of whatever they do; what others see of it is gone first."""
+        for process in reversed(self._running.values()):
             process.kill()
 
     def pause(self) -> None:
@@ -126,6 +126,6 @@ class S3Server:
 def _wait_for_storage(port: int) -> None:
     """Called in the server's network: storage servers listen on its loopback."""
     from tests.lab.hosts import listens
-    from tests.runtime.processes import wait_for
+    from tests.processes import wait_for
 
     wait_for(lambda: listens("127.0.0.1", port), "a storage server", 60)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.lab.hosts import Host, Loopback, Process, run, start, until_answers
-from tests.runtime.processes import wait_for
+from tests.processes import wait_for
 
 _USER = "orchestrator"
 _POSTGRES_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")

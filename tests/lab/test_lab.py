@@ -16,7 +16,7 @@ from tests.lab.jobs import PATIENT, Job
 from tests.lab.lab import DATA, RUNS, Lab, missing
 from tests.lab.leaks import leaks
 from tests.lab.project import PREPARE, TRAIN, make_videos, make_weights, prepare_alone
-from tests.runtime.processes import wait_for
+from tests.processes import wait_for
 
 pytestmark = [
     pytest.mark.slow,

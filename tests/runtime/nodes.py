@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.runtime.processes import descendants, is_alive, train_processes, wait_for
+from tests.processes import descendants, is_alive, wait_for
+from tests.runtime.processes import train_processes
 
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # no token of the person who tests is used or made

@@ -22,6 +22,7 @@ from orchestrator.runtime.parts import read_if_there
 from orchestrator.runtime.paths import RunPaths, read_json
 from orchestrator.storage import open_folder
 from orchestrator.training.retention import checkpoints_in
+from tests.processes import descendants, wait_for
 
 
 class Driver:
@@ -150,44 +151,9 @@ def write_config(config: RunConfig, name: str) -> Path:
     return file
 
 
-def descendants(pid: int) -> dict[int, str]:
-    """Every process below `pid`, with its command line (Linux)."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it ended meanwhile
-            continue
-        parents[int(folder.name)] = int(fields[1])
-    found: set[int] = set()
-    frontier = {pid}
-    while frontier:
-        frontier = {child for child, parent in parents.items() if parent in frontier} - found
-        found |= frontier
-    return {child: _command_line(child) for child in found}
-
-
 def train_processes(driver: int | None = None, kind: str = "RayTrainWorker") -> list[int]:
     """The processes of a kind of Ray Train actor below the driver (this process by default)."""
     return sorted(pid for pid, command in descendants(driver or os.getpid()).items() if kind in command)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process still runs; one that has ended and that nobody has asked about does not."""
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_for(
-    condition: Callable[[], bool], what: str, timeout_s: float = 600, context: Callable[[], str] = lambda: ""
-) -> None:
-    """Poll until the condition holds."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what} {context()}"
-        time.sleep(0.02)
 
 
 _FORKS = multiprocessing.get_context("forkserver")
@@ -202,10 +168,3 @@ def _command(arguments: list[str], said: str) -> None:
     for stream in (1, 2):
         os.dup2(file, stream)
     sys.exit(main(arguments))
-
-
-def _command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""

@@ -20,8 +20,9 @@ from orchestrator.config import RunConfig, load_config
 from orchestrator.runtime.paths import RunPaths, read_json
 from orchestrator.training.retention import checkpoints_in
 from tests.conftest import TINY_MODEL
+from tests.processes import is_alive, wait_for
 from tests.runtime.nodes import ENVIRONMENT, Head
-from tests.runtime.processes import Driver, is_alive, measured, step_of, train_processes, wait_for, write_config
+from tests.runtime.processes import Driver, measured, step_of, train_processes, write_config
 from tests.runtime.sameness import differences
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
