@@ -12,8 +12,6 @@ from tests.lab.nodes import DASHBOARD, RayNode
 from tests.processes import wait_for
 
 _NUMBERS = count(1)
-PATIENT = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
-"""Of a job: `ray job stop` lets it save and leave; Ray's own choice is to kill it after three seconds."""
 
 
 class Job:
@@ -25,7 +23,7 @@ class Job:
         script: of `jobs/`, without its ending.
         arguments: of the script.
         env: more environment variables, of the command alone.
-        job_env: more environment variables, of the job.
+        job_env: environment variables of the job, in place of what `jobs/runtime_env.yaml` has.
     """
 
     def __init__(
@@ -40,7 +38,9 @@ class Job:
         self._head = head
         self.name = f"{script}-{next(_NUMBERS)}"
         options = [f"--address={DASHBOARD}", f"--submission-id={self.name}", f"--working-dir={project}"]
-        if job_env is not None:
+        if job_env is None:
+            options += [f"--runtime-env={project}/jobs/runtime_env.yaml"]
+        else:
             options += [f"--runtime-env-json={json.dumps({'env_vars': dict(job_env)})}"]
         command = ["ray", "job", "submit", *options, "--", "python", f"jobs/{script}.py", *arguments]
         variables = {**head.variables, **(env or {})}

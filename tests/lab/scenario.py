@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 from tests.lab import recorded, stored
 from tests.lab.hosts import run
-from tests.lab.jobs import PATIENT
 from tests.lab.lab import DATA, RUNS, Lab
 from tests.lab.leaks import leaks
 from tests.lab.nodes import PROGRAMS
@@ -83,6 +82,10 @@ def _play(lab: Lab, transcript: Transcript) -> None:
         for name in ("videos", "weights.pt"):
             lab.ask(stored.upload, lab.root / name, f"{DATA}/{name}")
         transcript.tell(f"{len(lab.ask(stored.sizes, f'{DATA}/videos'))} files of videos, {DATA}/weights.pt")
+    with transcript.step("ray job submit -- python jobs/doctor.py"):
+        job = lab.submit("doctor", "--storage", lab.s3.uri(RUNS), "--data", lab.s3.uri(DATA, "videos"))
+        transcript.check(job.wait() == 0, "nothing is wrong with the cluster")
+        transcript.tell(_last(job.said, 40))
     with transcript.step("ray job submit -- python jobs/prepare.py"):
         job = lab.submit("prepare", lab.s3.uri(DATA, "videos"), "--out", lab.s3.uri(DATA, "corpus"), *PREPARE)
         transcript.tell(_last(job.finish()))
@@ -107,7 +110,7 @@ def _play(lab: Lab, transcript: Transcript) -> None:
 
 
 def _train(lab: Lab, transcript: Transcript) -> None:
-    job = lab.submit("train", TRAIN, "--name", NAME, *lab.places(), job_env=PATIENT)
+    job = lab.submit("train", TRAIN, "--name", NAME, *lab.places())
     lab.until_saved(job, NAME, _LOST_AFTER)
     transcript.check(sorted(lab.where("RayTrainWorker")) == ["head", "worker-1"], "its two workers are on two nodes")
     lost = lab.kill_worker()
