@@ -23,7 +23,7 @@ OTHERS = ("other.pt", "B")
 CHECKPOINT = "runs/first/step-000020000"
 """The checkpoint of a finished run that the documentation exports."""
 _CORPORA = ("corpus", "DIR")
-_STATES = ("states", "PATH")
+_STATES = ("states", "PATH", "DIR")
 _STEPS = 2
 
 
