@@ -138,10 +138,8 @@ def _judge(lab: Lab, transcript: Transcript) -> None:
         transcript.tell(f"ok    the checkpoint of step {step} is whole: {_last(told, 1)}")
     transcript.check(STEPS in lab.saved(NAME), "the last step has one")
     everywhere = [name for bucket in (DATA, RUNS) for name in lab.ask(stored.sizes, bucket)]
-    halves = [name for name in everywhere if name.endswith(".tmp")]
-    transcript.tell(
-        f"{len(everywhere)} objects, {len(halves)} of them hidden halves that a killed writer left {halves}"
-    )
+    hidden = [name for name in everywhere if name.endswith(".tmp")]
+    transcript.tell(f"{len(everywhere)} objects, {len(hidden)} of them hidden, left by killed writers {hidden or ''}")
     found = leaks(lab)
     transcript.check(not found, f"no secret in logs, objects and records {found or ''}")
 
