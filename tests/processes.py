@@ -26,10 +26,12 @@ def descendants(pid: int) -> dict[int, str]:
 
 def is_alive(pid: int) -> bool:
     """Whether a process still runs; one that has ended and that nobody has asked about does not."""
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return _state(pid) not in ("", "Z")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal and has not gone on."""
+    return _state(pid) == "T"
 
 
 def wait_for(
@@ -40,6 +42,14 @@ def wait_for(
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what} {context()}"
         time.sleep(0.02)
+
+
+def _state(pid: int) -> str:
+    """The letter that the system has for it; none when it is gone."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def _command_line(pid: int) -> str:

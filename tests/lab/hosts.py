@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tests.processes import descendants, is_alive, wait_for
+from tests.processes import descendants, is_alive, is_stopped, wait_for
 
 T = TypeVar("T")
 Command = Sequence[str | Path]
@@ -55,6 +55,19 @@ class Process:
                 os.kill(pid, number)
             except ProcessLookupError:
                 continue
+
+    def pause(self) -> None:
+        """SIGSTOP of it and of everything below it."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo `pause`. Who entered a machine for it stops itself whenever it sees that its child has stopped."""
+
+        def goes_on() -> bool:
+            self.signal(signal.SIGCONT)
+            return not any(map(is_stopped, self._every()))
+
+        wait_for(goes_on, "processes to go on", 30)
 
     def _every(self) -> list[int]:
         if self.code is not None:

@@ -135,6 +135,8 @@ class Machine:
             self._pool = None
         if self._first.poll() is None:
             os.kill(self._pid, signal.SIGKILL)
+            for pid in self._visitors():  # a machine is gone when all who brought processes in have buried them
+                os.kill(pid, signal.SIGKILL)
             self._first.wait()
         if self._switch is not None and self._switch._first.poll() is None:
             # the network lives as long as a connection that waits for an answer; its link must not
@@ -173,6 +175,15 @@ class Machine:
             self._on_switch("ip", "link", "set", self._plug, "master", "eth0", "up")
         self._here("ip", "address", "add", address, "dev", "eth0")
         self._here("ip", "link", "set", "eth0", "up")
+
+    def _visitors(self) -> list[int]:
+        """The processes outside that have started others in here."""
+        entered, found = f"nsenter\0--target={self._pid}\0".encode(), []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (folder / "cmdline").read_bytes().startswith(entered):
+                    found.append(int(folder.name))
+        return found
 
     def _shape(self, *discipline: str) -> None:
         self._on_switch("tc", "qdisc", "replace", "dev", self._plug, "root", *discipline)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,12 +93,12 @@ class S3Server:
     def pause(self) -> None:
         """It takes connections and answers none, as when its disk hangs."""
         for process in self._running.values():
-            process.signal(signal.SIGSTOP)
+            process.pause()
 
     def resume(self) -> None:
         """Undo `pause`."""
         for process in self._running.values():
-            process.signal(signal.SIGCONT)
+            process.resume()
 
     def close(self) -> None:
         """Kill it and remove what it kept."""

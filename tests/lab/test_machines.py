@@ -61,9 +61,10 @@ def test_one_is_cut_off_slowed_and_mended(machines: tuple[Machine, Machine]) -> 
 
 def test_a_killed_one_comes_back_with_its_files(machines: tuple[Machine, Machine]) -> None:
     switch, node = machines
-    start(node, ["sleep", "infinity"], "sleep.txt")
+    sleeper = start(node, ["sleep", "infinity"], "sleep.txt")
     run(node, ["sh", "-c", "echo kept > note"])
-    wait_for(lambda: any("sleep infinity" in line for line in node.processes().values()), "a process", 30)
+    wait_for(lambda: list(node.processes().values()).count("sleep infinity ") == 2, "a process", 30)
+    sleeper.pause()
     before = node.processes()
     node.kill()
     wait_for(lambda: not any(map(is_alive, before)), "its processes to be gone", 30)

@@ -7,6 +7,7 @@ product tells it well.
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -129,3 +130,14 @@ def test_a_writer_killed_during_an_upload_leaves_nothing_that_is_seen(server: S3
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         writer.communicate()  # which ends its input
     assert stored.sizes(server.login, bucket) == {"corpus/shard.arrow": 3 * PART}
+
+
+def test_a_server_that_was_silent_answers_again(server: S3Server, bucket: str, folder: Folder) -> None:
+    folder.write("run.json", b"{}")
+    server.pause()
+    with pytest.raises(TimeoutError), socket.create_connection(server.endpoint.split(":")) as silent:  # type: ignore[arg-type]
+        silent.settimeout(0.5)
+        silent.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        silent.recv(1)
+    server.resume()
+    assert folder.read("run.json") == b"{}"
