@@ -97,6 +97,7 @@ def print_card(title: str, facts: Mapping[str, Any], run: str = "") -> None:
 
 def print_result(result: Any) -> None:
     """What a finished run has to show."""
+    from orchestrator.storage import redacted
     from orchestrator.tracking import open_hint
 
     facts = {
@@ -104,7 +105,7 @@ def print_result(result: Any) -> None:
         **({"ended early": result.ended} if result.ended else {}),
         "baseline (step 0)": "none" if result.baseline is None else f"{result.baseline:.4f}",
         "best": f"{result.best:.4f} at step {result.best_step}",
-        "best checkpoint": result.best_checkpoint,
+        "best checkpoint": redacted(result.best_checkpoint),
     }
     if result.verdict:
         facts["verdict"] = f"{result.verdict['state']}: {result.verdict['why']}"

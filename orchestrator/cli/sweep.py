@@ -91,6 +91,8 @@ def fork(
 
 
 def _print_ranking(result: Any) -> None:
+    from orchestrator.storage import redacted
+
     table = Table("rank", "trial", result.summary.metric, "gain", "step", "state", "settings", box=None)
     for rank, row in enumerate(result.ranking, 1):
         settings = ", ".join(f"{key}={_short(value)}" for key, value in row.settings.items())
@@ -100,7 +102,7 @@ def _print_ranking(result: Any) -> None:
         )
     out.print(table)
     out.print(result.summary.answer, markup=False, soft_wrap=True)
-    print_card(result.name, {"report": result.report, "open MLflow": result.summary.open_mlflow}, result.name)
+    print_card(result.name, {"report": redacted(result.report), "open MLflow": result.summary.open_mlflow}, result.name)
 
 
 def _interval(interval: Any) -> str:

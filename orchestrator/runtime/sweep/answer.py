@@ -14,6 +14,7 @@ from orchestrator.runtime.recorder import Recorder
 from orchestrator.runtime.sweep.ledger import Entry, Ledger, TrialState
 from orchestrator.runtime.sweep.trial import SAMPLES, STEP, validations
 from orchestrator.runtime.sweep.work import SweepWork
+from orchestrator.storage import redacted
 from orchestrator.sweeps.answer import answer_of, champion_of, corrected_confidence
 from orchestrator.sweeps.importance import importance
 from orchestrator.sweeps.report import figures, write_report
@@ -129,7 +130,7 @@ class _Facts:
         return TrialSummary(
             trial=entry.trial,
             baseline=entry.baseline,
-            init=entry.init(self._default) or "",
+            init=redacted(entry.init(self._default) or ""),
             settings={} if entry.baseline else dict(entry.point),
             state=state,
             why=entry.why,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.charts.scales import ABSENT, value_text
 from orchestrator.charts.style import STATES, counted, shortened, shown, shown_gain, title_of
+from orchestrator.storage import redacted
 from orchestrator.storage.local import atomic_writer
 from orchestrator.sweeps.report import view
 from orchestrator.sweeps.report.cost import cost_of
@@ -96,6 +97,7 @@ def _environment(metric: str) -> Environment:
         "interval": lambda found: _interval(metric, found),
         "gain_interval": lambda found: f"{shown_gain(metric, found.low)} … {shown_gain(metric, found.high)}",
         "setting": value_text,
+        "address": redacted,
         "shortened": shortened,
         "counted": counted,
         "duration": view.duration,
