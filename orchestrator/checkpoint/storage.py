@@ -31,10 +31,12 @@ __all__ = [
     "local_path",
     "open_place",
     "redacted",
+    "state_folders",
     "stored_manifest",
     "upload",
 ]
 _CHUNK = 8 << 20
+_TENSORS = ".safetensors"
 
 
 @contextmanager
@@ -153,6 +155,22 @@ def folders_in(place: Place) -> list[str]:
     with remote_errors(place):
         infos = place.filesystem.get_file_info(FileSelector(place.path))
     return sorted(info.base_name for info in infos if info.type is FileType.Directory)
+
+
+@checkpoint_errors()
+def state_folders(place: Place) -> list[str]:
+    """Names of the folders directly in a folder that hold a checkpoint, or what was to become one.
+
+    Raises:
+        CheckpointError: `missing` or `storage`.
+    """
+    from pyarrow.fs import FileSelector
+
+    with remote_errors(place):
+        infos = place.filesystem.get_file_info(FileSelector(place.path, recursive=True))
+    files = (PurePosixPath(info.path).relative_to(place.path).parts for info in infos if info.is_file)
+    inside = [parts for parts in files if len(parts) == 2]
+    return sorted({folder for folder, name in inside if name == MANIFEST or name.endswith(_TENSORS)})
 
 
 @checkpoint_errors()

@@ -27,11 +27,11 @@ from orchestrator.checkpoint.storage import (
     Location,
     checkpoint_errors,
     fetched,
-    folders_in,
     is_whole,
     join,
     local_path,
     open_place,
+    state_folders,
 )
 from orchestrator.config import load_model_config
 from orchestrator.errors import CheckpointError, RefusalReason
@@ -94,7 +94,7 @@ def list_states(folder: Location) -> list[StateRecord]:
     """
     local = local_path(folder)
     if local is None:
-        records = [_stored_record(join(folder, name)) for name in folders_in(open_place(folder))]
+        records = [_stored_record(join(folder, name)) for name in state_folders(open_place(folder))]
         records = records or [_stored_record(str(folder))]
     elif is_canonical(local):
         records = [_record(local)]

@@ -39,11 +39,11 @@ from orchestrator.checkpoint.storage import (
     Location,
     checkpoint_errors,
     fetched,
-    folders_in,
     join,
     local_path,
     open_place,
     redacted,
+    state_folders,
     stored_manifest,
 )
 from orchestrator.checkpoint.store import entries
@@ -132,7 +132,7 @@ def verify(path: Location) -> VerifyReport:
 def _verify_stored(path: Location) -> VerifyReport:
     """Fetch one directory after the other."""
     place = open_place(path)
-    names = [] if stored_manifest(place) is not None else folders_in(place)
+    names = [] if stored_manifest(place) is not None else state_folders(place)
     with checkpoint_errors():
         leftovers = tuple(name for name in names if place.child(name).read(MANIFEST) is None)
     checks = []

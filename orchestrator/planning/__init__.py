@@ -30,7 +30,7 @@ from orchestrator.planning.machine import free_disk, planned_device
 from orchestrator.planning.probe import BUDGET_S
 from orchestrator.planning.sizes import disk_use, happenings
 from orchestrator.runtime.paths import RunPaths
-from orchestrator.storage import local_path
+from orchestrator.storage import local_path, redacted
 from orchestrator.sweeps.search import total_trials
 from orchestrator.training.batching import has_batch_norm
 from orchestrator.training.fitting import check_fits
@@ -195,4 +195,4 @@ def _start(config: RunConfig, name: str | None) -> tuple[int, str]:
             return step_of(saved[-1]), f"continue from this run's own {name_of(saved[-1])}"
     if config.start.checkpoint is None:
         return 0, "scratch: fresh weights"
-    return 0, f"{config.start.verb} from {config.start.checkpoint}"
+    return 0, f"{config.start.verb} from {redacted(config.start.checkpoint)}"

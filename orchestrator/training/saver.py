@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from orchestrator.checkpoint import TrainState, is_complete, read_state, save_state, shelf
 from orchestrator.checkpoint.partials import disk_errors
@@ -58,6 +59,8 @@ class Saver:
         self._safe_step: int | None = None
         self._took_s: float | None = None
         self._refused_at: float | None = None
+        self._torn = False
+        """Whether the storage may hold a part of what it refused."""
         shelf.sweep(folder)
 
     def save(self, state: TrainState) -> None:
@@ -84,6 +87,9 @@ class Saver:
         """
         if self._job is not None:
             self._finish(self._job)
+        if self._torn:
+            with suppress(CheckpointError, OSError):  # half of one is none anyhow
+                shelf.sweep(self._folder)
 
     @property
     def busy(self) -> bool:
@@ -134,6 +140,7 @@ class Saver:
                     raise
                 left = self._patience_left(error, state.step)
             job.refuse()
+            self._torn = True
             self._sleep(job.give_way, min(pause, left))
             if job.give_way.is_set():
                 job.dropped = True

@@ -15,6 +15,7 @@ from typing import Any
 
 from orchestrator.checkpoint import TrainState
 from orchestrator.config.schema import StartConfig
+from orchestrator.storage import redacted
 
 
 class StartVerb(StrEnum):
@@ -73,7 +74,7 @@ def decide_start(
         return _decision(StartVerb.CONTINUE, latest, "this run's own checkpoint"), latest
     if given is None:
         return StartDecision(StartVerb.SCRATCH, 0, 0, "", "fresh"), None
-    source = start.checkpoint or ""
+    source = redacted(start.checkpoint or "")
     match start.verb:
         case "resume":
             # the best checkpoint so far lies in another run's folder: here the state that is resumed is the first

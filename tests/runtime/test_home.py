@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -283,6 +286,19 @@ def _sign_until(drivers: str, who: dict[str, Any], ended: threading.Event) -> No
 
 def _refuse(folder: RemoteFolder, name: str, content: bytes) -> None:
     raise StorageError(f"{folder.name} is full")
+
+
+def test_one_that_has_ended_and_that_nobody_asked_how_is_dead(storage: str) -> None:
+    home = open_folder(storage)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # a zombie from now on
+    with Lease(home, "one"):
+        (mine,) = [entry.name for entry in home.entries()]
+        said = {**json.loads(home.read(mine)), "pid": ended.pid}
+    home.write("drivers/zombie.json", json.dumps(said).encode())
+    with Lease(home, "one"):
+        assert "drivers/zombie.json" not in names(home)
+    ended.wait()
 
 
 def test_a_dead_driver_is_outlived(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:

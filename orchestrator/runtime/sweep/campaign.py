@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray import cloudpickle, tune
 from ray.exceptions import RayActorError
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.tune.experiment import Trial
 
 from orchestrator.checkpoint import TrainState, read_state
@@ -54,6 +55,9 @@ _SILENT = (
     "ray.tune.tune",  # which trials failed, which has been told
 )
 """What Tune logs that would mislead."""
+_CREDENTIALS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"})
+"""What Tune would put into every trial's runtime environment, which Ray writes into its logs: a trial has what its node
+or its job has."""
 _LEAVE_S = 60.0
 """Seconds that trials get to save and leave."""
 _SPENT_EVERY_S = 5.0
@@ -107,6 +111,7 @@ class Campaign:
     def run(self) -> None:
         """Run trials until none is left, or it is asked to stop."""
         os.environ.update(_TUNE)
+        ENV_VARS_TO_PROPAGATE.difference_update(_CREDENTIALS)
         for name in _SILENT:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency(self._config))

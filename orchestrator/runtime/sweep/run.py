@@ -230,7 +230,7 @@ def _prepare(config: RunConfig, corpus: Corpus, paths: RunPaths) -> SweepWork:
     for init in inits_of(config):
         if init is not None:
             states[init] = starting_state(init, config, paths)
-    known = {init or "": states[init].state_hash if init else None for init in inits_of(config)}
+    known = {redacted(init or ""): states[init].state_hash if init else None for init in inits_of(config)}
     claim(paths, config, {"corpus": corpus.fingerprint, "starting states": known})
     pairs = inside(paths.where, paths.pairs.relative_to(paths.folder).as_posix())
     return SweepWork(settled(config, corpus, paths), str(paths.where), states, str(pairs))
