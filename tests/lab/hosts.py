@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tests.processes import descendants, is_alive, is_stopped, wait_for
+from tests.processes import descendants, free_port, is_alive, is_stopped, wait_for
 
 T = TypeVar("T")
 Command = Sequence[str | Path]
@@ -124,10 +124,8 @@ class Loopback:
         return function(*arguments)
 
     def free_port(self) -> int:
-        """A loopback port that nobody uses at this moment."""
-        with socket.socket() as probe:
-            probe.bind((self.address, 0))
-            return int(probe.getsockname()[1])
+        """A loopback port that nobody uses at this moment, another one every time."""
+        return free_port()
 
     def close(self) -> None:
         """Remove its own folder."""

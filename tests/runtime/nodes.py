@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.processes import descendants, is_alive, wait_for
+from tests.processes import descendants, free_port, is_alive, wait_for
 from tests.runtime.processes import train_processes
 
 ENVIRONMENT = {
@@ -85,7 +85,7 @@ class Head:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets want short paths
-        self._port, self._dashboard, self._agent = _free_port(), _free_port(), _free_port()
+        self._port, self._dashboard, self._agent = free_port(), free_port(), free_port()
         self.address = f"127.0.0.1:{self._port}"
         self.jobs_address = f"http://127.0.0.1:{self._dashboard}"
         self.start()
@@ -98,7 +98,12 @@ class Head:
         options += ["--num-gpus=0", "--object-store-memory=200000000"]
         with (self._folder / "start.txt").open("ab") as said:
             self._process = subprocess.Popen([_ray(), "start", *options], stdout=said, stderr=said, env=_environment())
-        wait_for(lambda: _answers(self._port) and _answers(self._dashboard), "the head to answer")
+
+        def ready() -> bool:
+            assert self._process.poll() is None, (self._folder / "start.txt").read_text(errors="replace")
+            return _answers(self._port) and _answers(self._dashboard)
+
+        wait_for(ready, "the head to answer", 120)
 
     def kill(self) -> None:
         """SIGKILL of everything that belongs to it."""
@@ -129,12 +134,6 @@ def _environment() -> dict[str, str]:
 
 def _ray() -> str:
     return str(Path(sys.executable).with_name("ray"))
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _answers(port: int) -> bool:
