@@ -100,6 +100,8 @@ class Campaign:
         self._patience = Patience(config.checkpoint.retry_s, "the sweep's status", tell)
         self._search: LedgerSearch | None = None
         self._asked_at: float | None = None
+        self._complete: set[str] = set()
+        """Trials that have ended and whose journals are here to the end."""
         self.stopped = ""
         """Why it was asked to stop: `asked`, or what is used up; empty while it was not."""
 
@@ -122,6 +124,7 @@ class Campaign:
             self._fit(self._work.with_references(references, until))
             if self.stopped or until is None:
                 return
+            self._fetch(*(entry.trial for entry in self._ledger.trials()))
             for line in end_round(self._config, self._work.paths, self._ledger, until):
                 self._tell(line)
 
@@ -196,8 +199,16 @@ class Campaign:
 
     def _score(self, trial: str) -> float | None:
         metric = self._config.checkpoint.metric
+        if trial not in self._complete:
+            ended = self._ledger.entries[trial].state is not TrialState.WAITING
+            self._fetch(trial)
+            self._complete |= {trial} if ended else set()
         found = [score(metric, row[metric]) for row in validations(self._work.paths.trial(trial).journal)]
         return max(found, default=None)
+
+    def _fetch(self, *trials: str) -> None:
+        """What these trials have said so far is here."""
+        copy_of(self._work.paths).fetch(*(f"{TRIALS}/{trial}/{JOURNAL}" for trial in trials))
 
     def _share_states(self) -> Mapping[str, Any]:
         """The starting states in Ray's object store; one that does not fit there is read by every trial."""
