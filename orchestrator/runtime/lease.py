@@ -8,21 +8,20 @@ the storage's own clock, so that no two machines need the same time.
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 from orchestrator.errors import RunError, StorageError
 from orchestrator.runtime.paths import RunPaths, writable
 from orchestrator.storage import Entry, Folder
+from orchestrator.tracking.process import ProcessMark, process_is_alive, this_process
 
 _LOCK = ".driver.lock"
 _DRIVERS = "drivers"
@@ -97,7 +96,7 @@ class Lease:
     def __init__(self, home: Folder, run: str, tell: Callable[[str], None] = lambda _: None) -> None:
         self._drivers, self._run, self._tell = home.child(_DRIVERS), run, tell
         self._name = f"{secrets.token_hex(8)}.json"
-        self._said = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot()}
+        self._mark = this_process()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
@@ -143,41 +142,31 @@ class Lease:
 
     def _sign(self) -> int:
         """Leave a sign; the storage's time of it."""
-        self._drivers.write(self._name, json.dumps(self._said).encode())
+        self._drivers.write(self._name, json.dumps(asdict(self._mark)).encode())
         entry = self._drivers.entry(self._name)
         return time.time_ns() if entry is None else entry.mtime_ns
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT_S):
             with suppress(StorageError):  # the next one may arrive
-                self._drivers.write(self._name, json.dumps(self._said).encode())
+                self._drivers.write(self._name, json.dumps(asdict(self._mark)).encode())
 
     def _lives_here(self, sign: Entry) -> bool | None:
         """Whether the process that left a sign lives; none if it was left on another machine."""
         try:
-            said = json.loads(self._drivers.read(sign.name))
-            here = (said["host"], said["boot"]) == (self._said["host"], self._said["boot"])
-            if here and said["pid"] == os.getpid():  # in containers, who comes next has the number of who was killed
+            said, mine = ProcessMark(**json.loads(self._drivers.read(sign.name))), self._mark
+            if said == mine:
                 return sign.name in _held
-            return _is_alive(int(said["pid"])) if here else None
+            if (said.host, _boot(said.start)) != (mine.host, _boot(mine.start)):
+                return None
+            return process_is_alive(said.pid, said.start)
         except (StorageError, ValueError, LookupError, TypeError):
             return None
 
 
-def _is_alive(pid: int) -> bool:
-    try:  # one that has ended stays in the table where nobody asks how, as in many containers
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True
-
-
-def _boot() -> str:
-    """What tells one start of a machine or container from another."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""
+def _boot(start: str) -> str:
+    """What tells one start of a machine from another, of the mark of a process."""
+    return start.partition(":")[0]
 
 
 def _taken(run: str) -> RunError:

@@ -100,7 +100,7 @@ def test_another_run_of_the_name_and_another_driver_are_refused(remote_config: R
     orchestrator.train(apply_settings(remote_config, {"train.steps": 0}), "one")
     with pytest.raises(RunError, match=r"exists with other settings: `train.steps` was 0 and is 12"):
         orchestrator.train(remote_config, "one")
-    elsewhere = {"host": "another", "pid": 1, "boot": ""}
+    elsewhere = {"host": "another", "pid": 1, "start": ""}
     open_folder(join(storage, "two")).write("drivers/another.json", json.dumps(elsewhere).encode())
     alive = threading.Event()
     driver = threading.Thread(target=_sign_until, args=(join(storage, "two/drivers"), elsewhere, alive))
@@ -304,7 +304,7 @@ def test_a_dead_driver_is_outlived(storage: str, monkeypatch: pytest.MonkeyPatch
     home, told = open_folder(storage), list[str]()
     monkeypatch.setattr("orchestrator.runtime.lease._DEAD_AFTER_S", 0.2)
     monkeypatch.setattr("orchestrator.runtime.lease._PAUSE_S", 0.05)
-    home.write("drivers/old.json", json.dumps({"host": "gone", "pid": 1, "boot": ""}).encode())
+    home.write("drivers/old.json", json.dumps({"host": "gone", "pid": 1, "start": ""}).encode())
     with Lease(home, "one", told.append):
         assert [name for name in names(home) if name.startswith("drivers/")] != ["drivers/old.json"]
         assert len(names(home)) == 1 and len(told) == 1
