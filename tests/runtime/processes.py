@@ -32,7 +32,7 @@ class Driver:
         config: the configuration; written to a file, as a person would have it.
         name: the run's name.
         warm: fork from a process that has imported everything, which spares seconds; else a new interpreter.
-        env: more environment variables, of a new interpreter.
+        env: more environment variables than this process has.
         command: `train` or `sweep`.
     """
 
@@ -52,7 +52,7 @@ class Driver:
         self._process: ForkServerProcess | subprocess.Popen[bytes]
         self._said.write_bytes(b"")
         if warm:
-            self._process = _FORKS.Process(target=_command, args=(arguments, str(self._said)))
+            self._process = _FORKS.Process(target=_command, args=(arguments, str(self._said), {**os.environ, **(env or {})}))
             self._process.start()
         else:
             with self._said.open("wb") as said:
@@ -160,10 +160,12 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["orchestrator.cli", "orchestrator.runtime.sweep.run", "mlflow", "matplotlib.pyplot"])
 
 
-def _command(arguments: list[str], said: str) -> None:
-    """What a forked process does."""
+def _command(arguments: list[str], said: str, environment: dict[str, str]) -> None:
+    """What a forked process does, in the environment of who started it: the server it comes from has an older one."""
     from orchestrator.cli import main
 
+    os.environ.clear()
+    os.environ.update(environment)
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(file, stream)
