@@ -28,8 +28,9 @@ ROOMS = {
     "training": _PURE,
     "tracking": _BASE,
     "charts": {"errors"},
+    "evaluation": _PURE | {"training", "charts"},
     "sweeps": _PURE | {"training", "charts"},
-    "runtime": _PURE | {"training", "tracking", "charts", "sweeps"},
+    "runtime": _PURE | {"training", "tracking", "charts", "evaluation", "sweeps"},
 }
 """Room -> the rooms that it may import besides itself. Modules outside of these (cli, planning, ...) may import all."""
 ENTRANCES = {"__init__", "__main__", "api", "cli", "demo", "doctor", "planning"}

@@ -25,6 +25,7 @@ one clip; the gain of a network over itself is 0, surely.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -108,6 +109,55 @@ def paired_gain(
     half = student_quantile(confidence, gained.freedom) * math.hypot(gained.standard_error(), unseen)
     gain, largest = score(metric, gained.value), _LARGEST[metric]
     return Estimate(gain, max(gain - half, -largest), min(gain + half, largest))
+
+
+def ratio_interval(
+    parts: NDArray[Any], counts: NDArray[Any], clusters: NDArray[Any], *, share: bool, confidence: float = CONFIDENCE
+) -> Estimate:
+    """A ratio of sums over clips, as it would be on other clips of this kind: the clips' hits by their places, or the
+    sum of a value by how many have it.
+
+    Args:
+        parts: (N,) what each clip adds to the numerator.
+        counts: (N,) what it adds to the denominator, at least 0; not all are 0.
+        clusters: (N,) what is drawn anew, e.g. the speaker of each clip, by any name.
+        share: the ratio is one of a whole, in [0, 1]; places within a clip never count as independent.
+        confidence: chance that the interval holds the true value, in (0, 1).
+    """
+    place = np.unique(clusters, return_inverse=True)[1]
+    weights = _sums(place, counts)
+    freedom = max(weights.sum() ** 2 / np.square(weights).sum() - 1, min(len(weights) - 1, 1))
+    figure = _Figure(_sums(place, parts), (weights,), freedom)
+    error, quantile = figure.standard_error(), student_quantile(confidence, freedom)
+    if share:
+        return Estimate(figure.value, *_wilson(figure.value, error, int((np.asarray(counts) > 0).sum()), quantile))
+    return Estimate(figure.value, figure.value - quantile * error, figure.value + quantile * error)
+
+
+def statistic_interval(
+    statistic: Callable[[Floats], float],
+    clusters: NDArray[Any],
+    bounds: tuple[float, float],
+    confidence: float = CONFIDENCE,
+    draws: int = 400,
+) -> Estimate:
+    """Any figure of weighted pairs, as it would be on other clips of this kind.
+
+    Args:
+        statistic: (N,) how often each pair counts -> the figure; NaN where a draw has not both kinds of pairs.
+        clusters: (N,) what is drawn anew, by any name.
+        bounds: what the figure can be at least and at most.
+        confidence: chance that the interval holds the true value, in (0, 1).
+        draws: how many; 400 know a standard error to 3.5%.
+    """
+    place = np.unique(clusters, return_inverse=True)[1]
+    value, counts = statistic(np.ones(len(place))), _sums(place, np.ones(len(place)))
+    freedom = max(counts.sum() ** 2 / np.square(counts).sum() - 1, min(len(counts) - 1, 1))
+    if freedom <= 0:
+        return Estimate(value, *bounds)
+    found = np.array([statistic(weights[place]) for weights in _draws(len(counts))[:draws]])
+    half = student_quantile(confidence, freedom) * float(np.nanstd(found)) * math.sqrt((freedom + 1) / freedom)
+    return Estimate(value, max(bounds[0], value - half), min(bounds[1], value + half))
 
 
 def stored_gain(a: Path, b: Path, metric: Metric, confidence: float = CONFIDENCE) -> Estimate:
