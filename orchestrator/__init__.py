@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from orchestrator.data.prepare import PreparationConfig
     from orchestrator.planning import plan
     from orchestrator.runtime.align import align
+    from orchestrator.runtime.evaluate import evaluate
     from orchestrator.runtime.prepare import prepare
     from orchestrator.runtime.sweep import sweep
     from orchestrator.runtime.train import train
-    from orchestrator.training.evaluation import evaluate
 
 use_avx2()
 
@@ -86,7 +86,7 @@ _HOMES = {
     "RunConfig": "orchestrator.config",
     "align": "orchestrator.runtime.align",
     "diff": "orchestrator.checkpoint",
-    "evaluate": "orchestrator.training.evaluation",
+    "evaluate": "orchestrator.runtime.evaluate",
     "export": "orchestrator.checkpoint",
     "inspect": "orchestrator.checkpoint",
     "list_states": "orchestrator.checkpoint",

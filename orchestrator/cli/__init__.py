@@ -11,24 +11,18 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import checkpoints, data, look, sweep
+from orchestrator.cli import checkpoints, data, evaluate, look, sweep
 from orchestrator.cli.console import (
-    AsJson,
-    Checkpoint,
     ConfigFile,
-    ModelFile,
     Overrides,
     err,
-    model_in,
     out,
-    print_card,
     print_error,
-    print_json,
     print_notes,
     print_result,
 )
@@ -43,7 +37,6 @@ app = typer.Typer(
     help="Train SyncNets from any pretrained file: inspect, normalize, prepare, train, sweep, evaluate, export.",
 )
 Name = Annotated[str, typer.Option("--name", help="The run's name: the same name continues the same run.")]
-Data = Annotated[Path, typer.Option("--data", help="The folder that `prepare` wrote.")]
 
 
 _INTERRUPTED = 130
@@ -138,36 +131,6 @@ app.add_typer(sweep.app, name="sweep")
 app.command()(look.status)
 
 
-@app.command()
-def evaluate(
-    file: Checkpoint,
-    data: Data,
-    split: Annotated[Literal["val", "train", "all"], typer.Option(help="Which clips.")] = "val",
-    pairs: Annotated[int, typer.Option(min=2, help="Balanced pairs to judge.")] = 2048,
-    pair_list: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A stored list of pairs; a missing file is written.")
-    ] = None,
-    config: ModelFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Pair accuracy and AUC of a checkpoint on fixed pairs."""
-    from dataclasses import asdict
-
-    from orchestrator.storage import redacted
-    from orchestrator.training.evaluation import evaluate as judge
-
-    report = judge(file, data, split=split, pairs=pairs, pair_list=pair_list, model_config=model_in(config))
-    if as_json:
-        print_json(asdict(report))
-        return
-    print_card(
-        redacted(file),
-        {**{key: f"{value:.4g}" for key, value in report.metrics.items()}, "chance": "accuracy 0.5, loss ln 2"},
-    )
-    out.print(f"{report.pairs} pairs of {report.clips} {report.split} clips, pair list {report.pairs_hash[:12]}")
-    out.print(f"{report.verdict.state}: {report.verdict.why}", markup=False, soft_wrap=True)
-    print_notes(list(report.notes))
-
-
+app.command()(evaluate.evaluate)
 app.command()(checkpoints.export)
 app.command()(look.doctor)

@@ -138,6 +138,8 @@ class Evaluation:
     """What was drawn anew for the intervals: `speaker`, or `clip` where there is but one speaker."""
     notes: tuple[str, ...] = ()
     """What a person should know before believing the figures."""
+    controls: tuple[Any, ...] = ()
+    """Outcomes that are known, if they were looked at."""
 
     def figure(self, name: str) -> Figure:
         """A figure by its name.
@@ -146,6 +148,10 @@ class Evaluation:
             KeyError: there is none of that name.
         """
         return {figure.name: figure for figure in self.figures}[name]
+
+    def tensor(self) -> torch.Tensor:
+        """(N,) the cosines."""
+        return torch.tensor(self.cosines, dtype=torch.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data, without single windows and pairs."""

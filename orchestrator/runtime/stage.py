@@ -1,4 +1,4 @@
-"""A stage of the data plane on Ray, as a person sees it: what is done, what was rejected, when it will end."""
+"""A stage that goes through many clips, on Ray or here, as a person sees it: what is done, rejected, and left."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ def run_stage(
     console: Console,
     shape: TaskShape | None = None,
     *,
+    here: bool = False,
+    on_done: Callable[[ClipDone], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Run the units of a stage on the Ray that is there, or on a local one, and show how it goes.
@@ -53,6 +55,8 @@ def run_stage(
         units: the work that is left; without any, Ray is not started.
         console: a live bar on a terminal, plain lines elsewhere.
         shape: what a task needs.
+        here: in this process, one unit after the other, without Ray.
+        on_done: called for every clip, once, in the order in which they end.
         clock: monotonic seconds.
 
     Raises:
@@ -60,8 +64,9 @@ def run_stage(
     """
     if not units:
         return
-    cluster.connect(ScaleConfig(num_workers=os.cpu_count() or 1))
-    if shape is not None:
+    if not here:
+        cluster.connect(ScaleConfig(num_workers=os.cpu_count() or 1))
+    if shape is not None and not here:
         cluster.require_gpus(shape.gpus)
     total = sum(len(unit.sources) for unit in units)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -69,11 +74,18 @@ def run_stage(
         task = bar.add_task(label, total=total)
         teller = _Teller(label, total, console, clock)
 
-        def on_done(done: ClipDone) -> None:
+        def tell(done: ClipDone) -> None:
+            on_done(done)
             teller.tell(done)
             bar.update(task, advance=1, description=teller.title)
 
-        run_units(units, on_done, shape, clock=clock)
+        if not here:
+            run_units(units, tell, shape, clock=clock)
+            return
+        for unit in units:
+            for message in unit.run():
+                if isinstance(message, ClipDone):
+                    tell(message)
 
 
 @dataclass

@@ -159,7 +159,7 @@ def evaluate(
     corpus = Corpus.open(data)
     check_fits(corpus, model.config)
     settings = DataConfig(min_shift=min_shift, max_shift=max_shift)
-    fixed = _pair_list(pair_list, corpus, split, model.config.num_frames, pairs, settings)
+    fixed = fixed_pairs(pair_list, corpus, split, model.config.num_frames, pairs, settings)
     judged = evaluate_pairs(model, fixed, batch, device=target)
     clips = len({pair.clip for pair in fixed.pairs})
     known = read_plain(checkpoint) if is_complete(checkpoint) else {}
@@ -212,10 +212,23 @@ def evaluate_pairs(
     return Judged(metrics | spreads, gathered)
 
 
-def _pair_list(
+def fixed_pairs(
     path: str | Path | None, corpus: Corpus, split: SplitName, num_frames: int, count: int, settings: DataConfig
 ) -> PairList:
-    """The stored list; a new one, which is stored under that name; or one that is not stored."""
+    """The pairs by which a checkpoint is judged: a stored list; a new one, which is stored under that name; or one that
+    is not stored.
+
+    Args:
+        path: of the stored list, or none.
+        corpus: what `prepare` wrote.
+        split: which clips.
+        num_frames: video frames per window.
+        count: how many pairs; a stored list decides it.
+        settings: as `evaluation_pairs`; a stored list decides it.
+
+    Raises:
+        DataError: as `PairList.of` and `PairList.stored`.
+    """
     if path is not None and Path(path).exists():
         return PairList.stored(path, corpus, split, num_frames)
     fixed = PairList.of(corpus, split, num_frames, count, settings)

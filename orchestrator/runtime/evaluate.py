@@ -1,0 +1,154 @@
+"""`evaluate`: everything that the fixed pairs and the offsets of a corpus say of a checkpoint, here or on a cluster.
+
+The figures are those of `orchestrator.evaluation`, the same on any number of processes; asked to keep them, this room
+writes the report and the MLflow run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.checkpoint import ModelOption
+from orchestrator.config.data import DataConfig
+from orchestrator.data.corpus import Corpus, SplitName
+from orchestrator.data.corpus.scores import write_scores
+from orchestrator.data.work import ClipDone
+from orchestrator.evaluation.clips import ClipReport
+from orchestrator.evaluation.evaluate import ClipJudged, Evaluation, Plan, Request, conclude, plan_evaluation
+from orchestrator.runtime.judging import Judge, is_distributed, parts, towers_for
+from orchestrator.runtime.recording import Finding, Kept, Shelf
+from orchestrator.runtime.stage import run_stage
+from orchestrator.runtime.units import TaskShape
+from orchestrator.storage import redacted
+from orchestrator.training.evaluation import fixed_pairs
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a corpus is asked; the defaults are those of the command."""
+
+    split: SplitName = "val"
+    """Which clips."""
+    pairs: int = 2048
+    """How many pairs, half of them in sync."""
+    min_shift: int = 1
+    """Least gap of a negative in frames."""
+    max_shift: int | None = None
+    """Greatest gap; none means anywhere in the clip."""
+    pair_list: str | Path | None = None
+    """A stored list of pairs, which then decides everything about them; a missing file is written."""
+    scores: str | Path | None = None
+    """A file for the cosine of every pair (see `data.corpus.scores`), which is replaced."""
+    offsets: bool = True
+    """Whether to look for the offset of every clip too."""
+    controls: bool = False
+    """Whether to look at outcomes that are known, in which leaks show."""
+    stride: int = 1
+    """Frames from one window of the picture to the next, for offsets."""
+    batch: int = 64
+    """Windows that go through a tower at once."""
+
+
+def evaluate(
+    checkpoint: str | Path,
+    data: str | Path,
+    options: Options | None = None,
+    *,
+    device: str | None = None,
+    model_config: ModelOption = None,
+    workers: int | None = None,
+    gpus: float = 0,
+    shelf: Shelf | None = None,
+    console: Console | None = None,
+    **settings: object,
+) -> Evaluation:
+    """Judge any readable checkpoint on the fixed pairs and the offsets of a prepared corpus.
+
+    Args:
+        checkpoint: a normalized directory, a checkpoint of a run, or any SyncNet file.
+        data: the folder that `prepare` wrote.
+        options: what is asked; its fields may be given as `settings` instead, e.g. `split="all"`.
+        device: where to compute; a GPU if there is one.
+        model_config: describes the network where a foreign file's weights cannot (see `load_model`).
+        workers: judge on Ray, thinking of so many tasks at once; 0 judges in this process. None: on Ray where this
+            process is connected to one or RAY_ADDRESS names one.
+        gpus: GPUs, or a share of one, that each task on Ray takes.
+        shelf: where the report and the MLflow run are kept; none keeps nothing.
+        console: where progress is shown; none shows nothing.
+
+    Raises:
+        OrchestratorError: the checkpoint or the corpus cannot be used, or a storage fails.
+    """
+    asked = replace(options or Options(), **settings)  # type: ignore[arg-type]
+    console = console or Console(quiet=True)
+    judge = Judge.open(checkpoint, model_config)
+    corpus = Corpus.open(data)
+    notes = judge.notes_on(corpus)
+    shifts = DataConfig(min_shift=asked.min_shift, max_shift=asked.max_shift)
+    frames = judge.model.config.num_frames
+    plan = plan_evaluation(fixed_pairs(asked.pair_list, corpus, asked.split, frames, asked.pairs, shifts))
+    reports = _judged(judge, plan, asked, device, workers, gpus, console)
+    found = conclude(plan, reports, judge.name, step=judge.step, notes=notes)
+    if asked.scores is not None:
+        listed = plan.pair_list
+        write_scores(Path(asked.scores), listed.table(), listed.scores(judge.step, found.tensor()))
+    if shelf is not None:
+        told(console, shelf.keep(_finding(found, judge, asked)))
+    return found
+
+
+def told(console: Console, kept: Kept) -> None:
+    """Say where a finding lies."""
+    for name, place in kept.places.items():
+        console.print(f"{name}: {place}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _judged(
+    judge: Judge, plan: Plan, asked: Options, device: str | None, workers: int | None, gpus: float, console: Console
+) -> list[ClipReport]:
+    distributed = is_distributed(workers)
+    towers = towers_for(judge.model, asked.batch, device, distributed=distributed)
+    units = plan.units(towers, Request(stride=asked.stride, offsets=asked.offsets), parts(workers))
+    reports: list[ClipReport] = []
+
+    def on_done(done: ClipDone) -> None:
+        if isinstance(done, ClipJudged) and done.report is not None:
+            reports.append(done.report)
+
+    run_stage("evaluate", units, console, TaskShape(gpus=gpus), here=not distributed, on_done=on_done)
+    return reports
+
+
+def _finding(found: Evaluation, judge: Judge, asked: Options) -> Finding:
+    # the same checkpoint on the same pairs is the same finding
+    mark = hashlib.sha256("\n".join([judge.name, found.pairs_hash, found.split]).encode()).hexdigest()[:8]
+    figures = {f"eval/{figure.name}": figure for figure in found.figures}
+    ends = {f"{name}_{end}": getattr(one, end) for name, one in figures.items() for end in ("low", "high")}
+    return Finding(
+        kind="evaluate",
+        name=f"evaluate-{_label(judge.name)}-{mark}",
+        key=f"evaluate:{judge.name}:{found.pairs_hash}:{found.split}",
+        facts={
+            "checkpoint": judge.name,
+            "corpus": redacted(found.corpus),
+            "split": found.split,
+            "pairs": found.pairs,
+            "pairs_hash": found.pairs_hash,
+            "num_frames": found.num_frames,
+            "stride": asked.stride,
+        },
+        metrics={name: one.value for name, one in figures.items()} | ends,
+        step=judge.step,
+        result=found.to_dict(),
+        tags={"learning.state": found.verdict.state},
+    )
+
+
+def _label(name: str) -> str:
+    """The last two parts of a path, which tell a run and a step."""
+    parts_of = [part for part in name.rstrip("/").split("/") if part][-2:]
+    return "-".join(part.partition("?")[0] for part in parts_of)
