@@ -26,22 +26,24 @@ from orchestrator.data.corpus import Corpus
 from orchestrator.data.corpus.show import contact_sheet
 from orchestrator.data.prepare import PreparationConfig
 from orchestrator.data.synthetic import make_corpus
+from orchestrator.evaluation.evaluate import Evaluation
+from orchestrator.runtime.evaluate import evaluate
 from orchestrator.runtime.prepare import prepare
+from orchestrator.runtime.recording import Shelf
 from orchestrator.runtime.sweep import SweepResult, sweep
 from orchestrator.runtime.train import TrainResult, train
 from orchestrator.tracking import open_hint
-from orchestrator.training.evaluation import EvaluationReport, evaluate
 
 
 @dataclass(frozen=True)
 class DemoResult:
     """What the demo made and measured, on held-out speakers."""
 
-    baseline: EvaluationReport
+    baseline: Evaluation
     """The weights-only file as it was."""
-    trained: EvaluationReport
+    trained: Evaluation
     """The best checkpoint of the training that started from it."""
-    best_trial: EvaluationReport
+    best_trial: Evaluation
     """The best checkpoint of the sweep that started from it."""
     training: TrainResult
     sweep: SweepResult
@@ -77,7 +79,7 @@ def run_demo(folder: Path, console: Console, recipe: dict[str, Any] | None = Non
     with stage("sweep from the same state"):
         swept = sweep(load_config(from_file | recipe["sweep"]), "demo-sweep", console=console)
     with stage("evaluate on held-out speakers"):
-        result = _evaluate(weights_only, training, swept, folder / "corpus", base)
+        result = _evaluate(weights_only, training, swept, folder, console)
     _closing_table(result, folder, console, stage.seconds)
     return result
 
@@ -133,12 +135,17 @@ def _normalize(file: Path, folder: Path, config: RunConfig, console: Console) ->
     console.print(f"  resumable state: {normalized.path.name[:16]}...")
 
 
-def _evaluate(file: Path, training: TrainResult, swept: SweepResult, corpus: Path, base: dict[str, Any]) -> DemoResult:
+def _evaluate(file: Path, training: TrainResult, swept: SweepResult, folder: Path, console: Console) -> DemoResult:
     assert swept.baseline is not None, "the sweep starts from a file"
+    shelf = Shelf.under(folder / "runs")
+
+    def judged(checkpoint: str | Path) -> Evaluation:
+        return evaluate(checkpoint, folder / "corpus", shelf=shelf, console=console)
+
     return DemoResult(
-        baseline=evaluate(swept.baseline.checkpoint, corpus),
-        trained=evaluate(training.best_checkpoint, corpus),
-        best_trial=evaluate(swept.best.checkpoint, corpus),
+        baseline=judged(swept.baseline.checkpoint),
+        trained=judged(training.best_checkpoint),
+        best_trial=judged(swept.best.checkpoint),
         training=training,
         sweep=swept,
         weights_only=file,
@@ -147,7 +154,9 @@ def _evaluate(file: Path, training: TrainResult, swept: SweepResult, corpus: Pat
 
 def _closing_table(result: DemoResult, folder: Path, console: Console, seconds: float) -> None:
     table = Table(
-        "checkpoint", "accuracy", "AUC", "loss", title=f"held-out speakers, {result.baseline.pairs} pairs", box=None
+        *("checkpoint", "accuracy", "AUC", "loss", "offset within a frame"),
+        title=f"held-out speakers, {result.baseline.pairs} pairs",
+        box=None,
     )
     rows = {
         "chance": None,
@@ -157,10 +166,12 @@ def _closing_table(result: DemoResult, folder: Path, console: Console, seconds: 
     }
     for name, report in rows.items():
         if report is None:
-            table.add_row(name, "50.0%", "0.500", "0.693")
+            table.add_row(name, "50.0%", "0.500", "0.693", "9.7%")
         else:
             figures = report.metrics
-            table.add_row(name, f"{figures['accuracy']:.1%}", f"{figures['auc']:.3f}", f"{figures['loss']:.3f}")
+            found = report.figure("clip_offset_accuracy_within_1").value
+            accuracy = f"{figures['accuracy']:.1%}"
+            table.add_row(name, accuracy, f"{figures['auc']:.3f}", f"{figures['loss']:.3f}", f"{found:.1%}")
     console.print(table)
     places = {
         "videos": folder / "videos",

@@ -85,9 +85,15 @@ def test_inspect_normalize_evaluate_export(
     assert json.loads(capsys.readouterr().out)["format"] == "latentsync.weights_only"
     assert main(["normalize", str(weights), "--out", str(tmp_path / "states"), *options]) == 0
     state = json.loads(capsys.readouterr().out)["state"]
-    assert main(["evaluate", state, "--data", str(tiny_corpus), "--pairs", "16", "--json"]) == 0
+    kept = ["--storage", str(tmp_path / "runs")]
+    assert main(["evaluate", state, "--data", str(tiny_corpus), "--pairs", "16", "--json", *kept]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["pairs"] == 16 and 0 <= report["metrics"]["auc"] <= 1
+    assert main(["evaluate", state, "--data", str(tiny_corpus), "--pairs", "16", *kept]) == 0
+    shown = capsys.readouterr().out
+    assert "pair accuracy" in shown and "0.097" in shown  # chance stands beside the offsets
+    (finding,) = (tmp_path / "runs" / "findings").iterdir()
+    assert json.loads((finding / "evaluate.json").read_text()) == report
     assert main(["inspect", state]) == 0
     assert "stable_syncnet" in capsys.readouterr().out
 

@@ -9,6 +9,7 @@ figures compare with those of a run.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -154,14 +155,14 @@ class Evaluation:
         return torch.tensor(self.cosines, dtype=torch.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON data, without single windows and pairs."""
+        """As plain JSON data, without single windows and pairs; what is no number is none."""
         plain = {name: value for name, value in asdict(self).items() if name not in ("clips", "rows", "cosines")}
         clips = []
         for row, report in zip(self.rows, self.clips, strict=True):
             found = report.offset
             offset = {} if found is None else {k: v for k, v in asdict(found).items() if k != "curve"}
             clips.append({"clip_id": row.clip_id, "speaker": row.speaker, "seconds": report.seconds, **offset})
-        return {**plain, "clips": clips}
+        return dict(_without_nan({**plain, "clips": clips}))
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,15 @@ def evaluate_here(
                 on_done(message)
                 reports += [message.report] if message.report else []
     return conclude(plan, reports, checkpoint, step=step, notes=notes)
+
+
+def _without_nan(plain: Any) -> Any:
+    """JSON knows no NaN."""
+    if isinstance(plain, dict):
+        return {key: _without_nan(value) for key, value in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [_without_nan(value) for value in plain]
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
 def _cosines(plan: Plan, reports: Sequence[ClipReport]) -> NDArray[np.float32]:

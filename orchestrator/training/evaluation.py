@@ -6,7 +6,7 @@ the figures from the same list. Nothing waits for the device between two batches
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from orchestrator.checkpoint import ModelOption, is_complete, load_model, read_plain
 from orchestrator.config.data import DataConfig
 from orchestrator.data.corpus import Corpus, CorpusSplit, SplitName
 from orchestrator.data.corpus.pairs import (
@@ -28,13 +27,11 @@ from orchestrator.data.corpus.pairs import (
     to_parquet,
     write_pairs,
 )
-from orchestrator.data.corpus.scores import pack_scores, write_scores
+from orchestrator.data.corpus.scores import pack_scores
 from orchestrator.data.loader.batch import collate
 from orchestrator.data.stream import Sample
 from orchestrator.models import SyncNet, cosine_similarity
-from orchestrator.training.chance import Verdict, judge
 from orchestrator.training.distributed import gather_in_order, sum_over_ranks
-from orchestrator.training.fitting import check_fits
 from orchestrator.training.metrics import direction_sums, pair_metrics, spread_of
 from orchestrator.training.precision import autocast
 
@@ -103,74 +100,6 @@ class Judged:
     """(N,) float32 of every pair, in the order of the list, in host memory."""
 
 
-@dataclass(frozen=True)
-class EvaluationReport:
-    """How well a checkpoint tells in-sync from out-of-sync on a prepared corpus."""
-
-    metrics: dict[str, float]
-    """Those of `Judged`."""
-    verdict: Verdict
-    """Whether these figures tell pairs apart; how they came about is not known here."""
-    pairs: int
-    """Balanced pairs judged; chance is 0.5 for accuracy and AUC."""
-    clips: int
-    """Clips that they come from."""
-    split: str
-    pairs_hash: str
-    """Reports are comparable only where this agrees."""
-    notes: tuple[str, ...] = ()
-    """What a person should know before believing the figures, one sentence each."""
-
-
-def evaluate(
-    checkpoint: str | Path,
-    data: str | Path,
-    *,
-    split: SplitName = "val",
-    pairs: int = 2048,
-    batch: int = 64,
-    min_shift: int = 1,
-    max_shift: int | None = None,
-    pair_list: str | Path | None = None,
-    scores: str | Path | None = None,
-    device: str | None = None,
-    model_config: ModelOption = None,
-) -> EvaluationReport:
-    """Judge any readable checkpoint on the fixed pairs of a prepared corpus.
-
-    Args:
-        checkpoint: a normalized directory, a checkpoint of a run, or any SyncNet file.
-        data: the folder that `prepare` wrote.
-        split: `train`, `val` or `all`.
-        pairs: how many pairs, half of them in sync.
-        batch: pairs that go through the net at once.
-        min_shift: least gap of a negative in frames.
-        max_shift: greatest gap; none means anywhere in the clip.
-        pair_list: a stored list of pairs, which then decides everything about them; a missing file is written.
-        scores: a file for the cosine of every pair (see `data.corpus.scores`), which is replaced.
-        device: where to compute; a GPU if there is one.
-        model_config: describes the network where a foreign file's weights cannot (see `load_model`).
-
-    Raises:
-        OrchestratorError: the checkpoint or the corpus cannot be used.
-    """
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_model(checkpoint, model_config=model_config).to(target)
-    corpus = Corpus.open(data)
-    check_fits(corpus, model.config)
-    settings = DataConfig(min_shift=min_shift, max_shift=max_shift)
-    fixed = fixed_pairs(pair_list, corpus, split, model.config.num_frames, pairs, settings)
-    judged = evaluate_pairs(model, fixed, batch, device=target)
-    clips = len({pair.clip for pair in fixed.pairs})
-    known = read_plain(checkpoint) if is_complete(checkpoint) else {}
-    at = {name: known.get(name, 0) for name in ("step", "samples")}
-    verdict = judge([{**at, **{f"val/{name}": value for name, value in judged.metrics.items()}}])
-    if scores is not None:
-        write_scores(Path(scores), fixed.table(), fixed.scores(at["step"], judged.cosines))
-    notes = _notes(checkpoint, known.get("progress", {}), corpus)
-    return EvaluationReport(judged.metrics, verdict, len(fixed.pairs), clips, split, fixed.hash, notes)
-
-
 @torch.no_grad()
 def evaluate_pairs(
     model: SyncNet,
@@ -235,17 +164,6 @@ def fixed_pairs(
     if path is not None:
         write_pairs(Path(path), fixed.pairs, fixed.clips, num_frames)
     return fixed
-
-
-def _notes(checkpoint: str | Path, progress: Mapping[str, Any], corpus: Corpus) -> tuple[str, ...]:
-    """Whether the checkpoint was trained on windows that were prepared otherwise; foreign files do not tell."""
-    trained_on = progress.get("preparation")
-    if trained_on in (None, corpus.preparation):
-        return ()
-    return (
-        f"the checkpoint was trained on a corpus prepared otherwise ({trained_on[:12]}; this one is "
-        f"{corpus.preparation[:12]}): its figures here may be worse than it deserves",
-    )
 
 
 def _figures(

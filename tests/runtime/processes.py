@@ -52,7 +52,9 @@ class Driver:
         self._process: ForkServerProcess | subprocess.Popen[bytes]
         self._said.write_bytes(b"")
         if warm:
-            self._process = _FORKS.Process(target=_command, args=(arguments, str(self._said), {**os.environ, **(env or {})}))
+            self._process = _FORKS.Process(
+                target=_command, args=(arguments, str(self._said), {**os.environ, **(env or {})})
+            )
             self._process.start()
         else:
             with self._said.open("wb") as said:

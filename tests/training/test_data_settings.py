@@ -16,8 +16,8 @@ from orchestrator.data.manifest import write_manifest
 from orchestrator.data.shards import ShardKind
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.planning import plan
+from orchestrator.runtime.evaluate import evaluate
 from orchestrator.storage import open_folder
-from orchestrator.training.evaluation import evaluate
 from orchestrator.training.retention import checkpoints_in
 from tests.conftest import TINY_MODEL
 from tests.data.conftest import ClipArrays, manifest_row, write_shard
@@ -116,7 +116,7 @@ def test_a_pair_list_is_written_once_and_then_used(tiny_config: RunConfig, tmp_p
     first = evaluate(checkpoint, data, pairs=12, pair_list=file)
     written = file.read_bytes()
     again = evaluate(checkpoint, data, pairs=40, pair_list=file)
-    assert again == first and again.pairs == 12 and file.read_bytes() == written
+    assert again.to_dict() == first.to_dict() and again.pairs == 12 and file.read_bytes() == written
     assert evaluate(checkpoint, data, pairs=12).pairs_hash == first.pairs_hash
     with pytest.raises(DataError, match="clips that the 'train' split"):
         evaluate(checkpoint, data, split="train", pair_list=file)
