@@ -131,7 +131,6 @@ def _finding(found: Evaluation, judge: Judge, asked: Options) -> Finding:
     return Finding(
         kind="evaluate",
         name=f"evaluate-{_label(judge.name)}-{mark}",
-        key=f"evaluate:{judge.name}:{found.pairs_hash}:{found.split}",
         facts={
             "checkpoint": judge.name,
             "corpus": redacted(found.corpus),

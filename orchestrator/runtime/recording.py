@@ -1,6 +1,6 @@
 """What is found out about a checkpoint or a corpus, kept: a folder with the report, and a run in MLflow with the same.
 
-Contract: a finding has a key of its own; found again, it is the same MLflow run, and its files are replaced. Nothing is
+Contract: a finding has a name of its own; found again, it is the same MLflow run, and its files are replaced. Nothing is
 written before there is something to write, so that a refused evaluation leaves no trace.
 """
 
@@ -33,9 +33,7 @@ class Finding:
     kind: str
     """`evaluate`, `audit`, `compare` or `score`."""
     name: str
-    """What MLflow calls the run, and what the folder is called."""
-    key: str
-    """The same whenever the same is asked again."""
+    """What MLflow calls the run, and what the folder is called; the same whenever the same is asked again."""
     facts: Mapping[str, Any]
     """What was asked: params in MLflow."""
     metrics: Mapping[str, float]
@@ -105,7 +103,7 @@ class Shelf:
     def _record(self, finding: Finding, folder: Path, files: Sequence[str]) -> str:
         tags = {"kind": finding.kind, **finding.tags}
         uri = self.tracking_uri
-        with RunWriter.start(uri, self.experiment, finding.name, finding.key, self.parent_run_id, tags) as writer:
+        with RunWriter.start(uri, self.experiment, finding.name, finding.name, self.parent_run_id, tags) as writer:
             writer.log_params(finding.facts)
             writer.log_metrics(finding.metrics, finding.step)
             for name, figure in finding.pictures.items():
