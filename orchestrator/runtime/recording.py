@@ -1,6 +1,6 @@
 """What is found out about a checkpoint or a corpus, kept: a folder with the report, and a run in MLflow with the same.
 
-Contract: a finding has a name of its own; found again, it is the same MLflow run, and its files are replaced. Nothing is
+Contract: a finding has a name of its own; found again, it is the same MLflow run and its files are replaced. Nothing is
 written before there is something to write, so that a refused evaluation leaves no trace.
 """
 
