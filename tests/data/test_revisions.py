@@ -270,6 +270,25 @@ def test_revisions_of_clips_that_were_away_come_back_unless_they_were_undone(fol
     update_manifest(folder, [rows[0], MUTE])
     restore_manifest(folder, 0)
     assert update_manifest(folder, rows) == rows
+    restore_manifest(folder, 3)  # in which two were away, but audited
+    assert read_manifest(folder) == audited
+
+
+def test_what_preparation_rejects_now_stays_rejected_by_it(folder: Folder) -> None:
+    revise_manifest(folder, AUDIT, "audit")
+    hangs = {"status": "rejected", "reason": "hangs", "shard": "", "row": -1, "rows": 0, "split": ""}
+    rows = [replace(row, **hangs) if row.clip_id in ("clip 1", "clip 2") else row for row in three_rows()]
+    update_manifest(folder, rows)
+    assert [row.reason for row in read_manifest(folder)] == ["", "hangs", "hangs", "no_audio"]
+    restore_manifest(folder)
+    assert [row.reason for row in read_manifest(folder)] == ["", "hangs", "hangs", "no_audio"]
+
+
+def test_undoing_does_not_undo_what_the_list_of_videos_has_corrected(folder: Folder) -> None:
+    revise_manifest(folder, AUDIT[:1], "audit")
+    update_manifest(folder, [replace(row, av_offset_s=0.04, tag="site") for row in three_rows()])
+    restore_manifest(folder)
+    assert [(row.av_offset_s, row.tag) for row in read_manifest(folder)] == [(0.0, "site"), *[(0.04, "site")] * 3]
 
 
 def test_a_manifest_that_is_lost_is_made_again_with_its_revisions(folder: Folder) -> None:
