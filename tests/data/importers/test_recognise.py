@@ -40,6 +40,8 @@ def test_voxceleb2() -> None:
     listing = recognise([*others, *VOXCELEB2])
     assert listing.layout == "voxceleb2"
     assert speakers(listing) == {name: name.split("/")[2] for name in sorted(VOXCELEB2)}
+    assert {clip.tag for clip in listing.clips} == {"voxceleb2"}
+    assert {clip.tag for clip in recognise(VOXCELEB2, speaker="file").clips} == {"voxceleb2"}
     assert listing.notes == (
         "taken for VoxCeleb2: 18 of 18 clips lie as idXXXXX/<video>/00001.mp4",
         "the speaker of a clip is the idXXXXX folder: 3 speakers",
@@ -75,7 +77,7 @@ def test_wav2lip_frames() -> None:
     names = [*frames("main/5535/00001"), *frames("main/5535/00002"), *frames("main/6000/00001", 1), "main/log.txt"]
     listing = recognise(names)
     assert listing.layout == "wav2lip"
-    assert listing.clips[1] == SourceClip("main/5535/00002", "5535", "main/5535/00002/audio.wav")
+    assert listing.clips[1] == SourceClip("main/5535/00002", "5535", "main/5535/00002/audio.wav", tag="lrs")
     assert [clip.speaker for clip in listing.clips] == ["5535", "5535", "6000"]
     assert listing.notes[-1] == "left aside: 1 file that is no clip (1 .txt)"
 
