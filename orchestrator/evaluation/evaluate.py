@@ -305,7 +305,7 @@ def _groups(
     found: dict[str, dict[str, tuple[Figure, ...]]] = {}
     of_pair = np.array([pair.clip for pair in plan.pair_list.pairs])
     for column in GROUPS:
-        values = np.array([str(getattr(row, column, "")) for row in clips])
+        values = np.array([str(getattr(row, column)) for row in clips])
         drawn = np.array([row.clip_id if column == "speaker" else row.speaker for row in clips])
         for value in sorted(set(values)) if len(set(values)) > 1 else ():
             mine = np.flatnonzero(values[of_pair] == value)
