@@ -17,7 +17,7 @@ TINY_PIXELS: dict[str, Any] = {
     "audio_encoder": {**TINY_MODEL["audio_encoder"], "block_out_channels": [32, 128]},
     "visual_encoder": {**TINY_MODEL["visual_encoder"], "block_out_channels": [32, 128]},
 }
-"""Reads five lower halves of 32x32 faces. Embeddings of 32 numbers, of which the last norm makes groups of one, would be
+"""Reads five lower halves of 32x32 faces. Of embeddings of 32 numbers the last norm makes groups of one, and leaves
 nothing but rounding."""
 TINY_LATENTS: dict[str, Any] = {
     **TINY_PIXELS,

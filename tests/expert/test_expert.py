@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 import orchestrator
-from orchestrator.checkpoint import load_model
+from orchestrator.checkpoint import TrainState, load_model, save_state
 from orchestrator.config.model import JoonsonSyncNetConfig
 from orchestrator.errors import CheckpointError, ConfigError, DataError, RefusalReason
 from orchestrator.expert import SyncExpert
 from orchestrator.models import SyncNet, bce_of_cosines, build_model
-from tests.expert.conftest import MODELS, TINY_PIXELS
+from tests.expert.conftest import MODELS, TINY_PIXELS, config_of
 from tests.models.seeded import draw
 
 Build = Callable[[str], SyncNet]
@@ -209,17 +209,12 @@ def test_a_file_gives_the_network_that_evaluation_judges(build: Build, tmp_path:
     assert all(torch.equal(judged[name], each) for name, each in expert.network.state_dict().items())
 
 
-def test_of_a_run_with_a_running_average_the_average_is_taken(tiny_config: Any, tmp_path: Path) -> None:
-    from orchestrator.checkpoint import load_state
-    from orchestrator.config import load_config
-
-    config = load_config(tiny_config.model_dump(), ["train.ema_decay=0.5", "train.steps=4", "checkpoint.every=4"])
-    result = orchestrator.train(config, "averaged")
-    last = Path(result.folder) / "step-000000004"
-    state, expert = load_state(last), SyncExpert.from_checkpoint(last, device="cpu")
-    name, weight = next(iter(expert.network.named_parameters()))
-    assert state.ema is not None and torch.equal(state.ema[name], weight)
-    assert not torch.equal(state.weights[name], weight)
+def test_of_a_state_with_a_running_average_the_average_is_taken(build: Build, tmp_path: Path) -> None:
+    weights = dict(build("pixels").state_dict())
+    average = {name: value * 0.5 for name, value in weights.items()}
+    save_state(TrainState(config_of("pixels"), weights, ema=average), tmp_path / "state")
+    expert = SyncExpert.from_checkpoint(tmp_path / "state", device="cpu")
+    assert all(torch.equal(average[name], each) for name, each in expert.network.state_dict().items())
 
 
 @pytest.mark.parametrize(
