@@ -5,6 +5,7 @@ Contract: one wait for the device per look. What is no number is an error; what 
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, get_args
 
 import torch
@@ -59,12 +60,44 @@ def check_choice(name: str, value: object, choices: object) -> None:
         raise ConfigError([problem], source="a call of the expert")
 
 
-def doubt_about_pixels(frames: Tensor, pixel_range: tuple[float, float]) -> str | None:
-    """Why float frames probably have another range than is said, or none.
+class Looks:
+    """The looks of one expert: of each kind of input in the first call, in every one, or never; a doubt is said once.
 
-    Raises:
-        DataError: `not_finite`.
+    Each look raises DataError `not_finite` for NaN and infinity.
     """
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._seen: set[str] = set()
+        self._doubted: set[str] = set()
+
+    def at_pixels(self, frames: Tensor, pixel_range: tuple[float, float]) -> None:
+        """Float frames, and whether they probably have another range than is said."""
+        if self._due("frames"):
+            self._say("frames", _doubt_about_pixels(frames, pixel_range))
+
+    def at_latents(self, frames: Tensor) -> None:
+        """Latents, which may have any range."""
+        if self._due("latents"):
+            _figures("latents", frames, 0.0, 0.0)
+
+    def at_mel(self, mel: Tensor) -> None:
+        """Mel windows, and whether they are probably other ones than training's."""
+        if self._due("mel windows"):
+            self._say("mel windows", _doubt_about_mel(mel))
+
+    def _due(self, what: str) -> bool:
+        first = what not in self._seen
+        self._seen.add(what)
+        return self._check == "always" or (self._check == "first" and first)
+
+    def _say(self, what: str, doubt: str) -> None:
+        if doubt and what not in self._doubted:
+            self._doubted.add(what)
+            warnings.warn(f"{what}: {doubt}", stacklevel=4)
+
+
+def _doubt_about_pixels(frames: Tensor, pixel_range: tuple[float, float]) -> str:
     low, high = pixel_range
     outside, least, most = _figures("frames", frames, low, high)
     if outside > _SHARE:
@@ -72,31 +105,15 @@ def doubt_about_pixels(frames: Tensor, pixel_range: tuple[float, float]) -> str 
     elif least >= (low + high) / 2 or most <= low + _MARGIN * (high - low):
         found = f"all values lie between {least:.3g} and {most:.3g}, in a small part of it"
     else:
-        return None
-    return f"frames: `pixel_range` is {pixel_range}, but {found}; give the values of black and white as `pixel_range`"
+        return ""
+    return f"`pixel_range` is {pixel_range}, but {found}; give the values of black and white as `pixel_range`"
 
 
-def doubt_about_mel(mel: Tensor) -> str | None:
-    """Why a mel is probably another one than training's, or none.
-
-    Raises:
-        DataError: `not_finite`.
-    """
+def _doubt_about_mel(mel: Tensor) -> str:
     outside, least, most = _figures("mel windows", mel, -4.0, 4.0)
     if outside <= _SHARE:
-        return None
-    return (
-        f"mel windows: the values go from {least:.3g} to {most:.3g}, but training's lie in [-4, 4]; see `audio_windows`"
-    )
-
-
-def check_finite(what: str, values: Tensor) -> None:
-    """Refuse what is no number.
-
-    Raises:
-        DataError: `not_finite`.
-    """
-    _figures(what, values, 0.0, 0.0)
+        return ""
+    return f"the values go from {least:.3g} to {most:.3g}, but training's lie in [-4, 4]; see `audio_windows`"
 
 
 def _figures(what: str, values: Tensor, low: float, high: float) -> tuple[float, float, float]:

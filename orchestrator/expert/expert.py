@@ -11,7 +11,6 @@ gives them to its optimizer, nor sends them between its workers; but moves them 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self
@@ -23,14 +22,7 @@ from torch.nn import functional as F
 from orchestrator.checkpoint import ModelOption, load_model
 from orchestrator.checkpoint.storage import Location
 from orchestrator.errors import DataError
-from orchestrator.expert.checks import (
-    Check,
-    check_arguments,
-    check_choice,
-    check_finite,
-    doubt_about_mel,
-    doubt_about_pixels,
-)
+from orchestrator.expert.checks import Check, Looks, check_arguments, check_choice
 from orchestrator.expert.pictures import Layout, Region, covering, network_frames
 from orchestrator.expert.sound import mel_windows, network_mel
 from orchestrator.models import SyncNet
@@ -71,9 +63,7 @@ class SyncExpert(nn.Module):
         # in a tuple, where neither state_dict() nor parameters() of any module find it
         self._hidden = (network.to(dtype=dtype).requires_grad_(False).eval(),)
         self._own_precision = dtype is not None
-        self.pixel_range, self.check = pixel_range, check
-        self._looked_at: set[str] = set()
-        self._doubted: set[str] = set()
+        self.pixel_range, self._looks = pixel_range, Looks(check)
         self.train(False)
 
     @classmethod
@@ -174,10 +164,11 @@ class SyncExpert(nn.Module):
             raise DataError(message, reason="other_device", hint="move it once: expert.to(frames.device)")
         check_choice("region", region, Region)
         check_choice("layout", layout, Layout)
-        with _without_autocast(self.device):
-            inputs = network_frames(frames, self.network, pixel_range=self.pixel_range, region=region, layout=layout)
-        if self._looks("frames"):
-            self._look_at_frames(frames)
+        inputs = network_frames(frames, self.network, pixel_range=self.pixel_range, region=region, layout=layout)
+        if self.network.config.latent_space:
+            self._looks.at_latents(frames)
+        elif frames.is_floating_point():
+            self._looks.at_pixels(frames, self.pixel_range)
         return self._embed(self.network.embed_frames, inputs)
 
     def embed_audio(self, audio: Tensor) -> Tensor:
@@ -187,8 +178,7 @@ class SyncExpert(nn.Module):
             DataError: `bad_mel`, `not_finite`.
         """
         mel = network_mel(audio, self.network.config)
-        if self._looks("audio"):
-            self._doubt("audio", doubt_about_mel(mel))
+        self._looks.at_mel(mel)
         return self._embed(self.network.embed_audio, mel.to(self.device))
 
     def audio_windows(self, wave: Tensor, starts: Sequence[int] | Tensor, *, av_offset_s: float = 0.0) -> Tensor:
@@ -255,24 +245,6 @@ class SyncExpert(nn.Module):
             embeds = tower(inputs.to(self.dtype)).flatten(1)
         with _without_autocast(self.device):
             return F.normalize(embeds.to(torch.promote_types(embeds.dtype, torch.float32)), dim=1)
-
-    def _looks(self, what: str) -> bool:
-        """Whether the values of this call are looked at."""
-        first = what not in self._looked_at
-        self._looked_at.add(what)
-        return self.check == "always" or (self.check == "first" and first)
-
-    def _look_at_frames(self, frames: Tensor) -> None:
-        if self.network.config.latent_space:
-            check_finite("latents", frames)
-        elif frames.is_floating_point():
-            self._doubt("frames", doubt_about_pixels(frames, self.pixel_range))
-
-    def _doubt(self, what: str, doubt: str | None) -> None:
-        """Say it once."""
-        if doubt is not None and what not in self._doubted:
-            self._doubted.add(what)
-            warnings.warn(doubt, stacklevel=2)
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:

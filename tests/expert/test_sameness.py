@@ -129,6 +129,8 @@ def test_every_window_of_a_sound_is_that_of_the_corpus(
         with pytest.raises(DataError, match="needs mel columns") as caught:
             expert.audio_windows(decoded[1], [beyond])
         assert caught.value.reason == "bad_window"
+    with pytest.raises(DataError, match="from frame -1"):
+        expert.audio_windows(decoded[1], [-1], av_offset_s=0.1)
 
 
 def test_waves_of_a_batch_have_a_start_each_and_may_have_an_offset(build: Build) -> None:
