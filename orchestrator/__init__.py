@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from orchestrator.data.align.config import AlignConfig
     from orchestrator.data.corpus import Corpus
     from orchestrator.data.prepare import PreparationConfig
+    from orchestrator.expert import SyncExpert
     from orchestrator.planning import plan
     from orchestrator.runtime.align import align
     from orchestrator.runtime.evaluate import evaluate
@@ -61,6 +62,7 @@ __all__ = [
     "PreparationConfig",
     "RunConfig",
     "RunError",
+    "SyncExpert",
     "TrackingError",
     "align",
     "diff",
@@ -84,6 +86,7 @@ _HOMES = {
     "NormalizedCheckpoint": "orchestrator.checkpoint",
     "PreparationConfig": "orchestrator.data.prepare",
     "RunConfig": "orchestrator.config",
+    "SyncExpert": "orchestrator.expert",
     "align": "orchestrator.runtime.align",
     "diff": "orchestrator.checkpoint",
     "evaluate": "orchestrator.runtime.evaluate",

@@ -26,6 +26,7 @@ ROOMS = {
     "checkpoint": _BASE | {"storage", "models"},
     "data": _BASE | {"storage"},
     "training": _PURE,
+    "expert": _PURE,
     "tracking": _BASE,
     "charts": {"errors"},
     "evaluation": _PURE | {"training", "charts"},

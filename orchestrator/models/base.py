@@ -69,6 +69,15 @@ class SyncNet(nn.Module):
         Runs on the device of `pixels`. Windows stored at another resolution are resized as preparation would do it. A
         net in `latent_space` reads float16 latents (B, T*C, h, w) instead, which must have its size.
         """
+        if self.config.latent_space:
+            return pixels.float()
+        height, width = self.input_shape.frames[-2:]
+        return self.values_to_input(fit_pixels(pixels, height, width))
+
+    def values_to_input(self, values: Tensor) -> Tensor:
+        """The last step of `pixels_to_input`, which lets gradients through: float RGB in 0..255 (B, T*3, H, W), of the
+        net's own size, to (B, *input_shape.frames). Not for a net in `latent_space`, which reads latents as they are.
+        """
         raise NotImplementedError
 
 
@@ -81,9 +90,9 @@ def fit_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
     return resized.clamp(0, 255).round()
 
 
-def signed_rgb(pixels: Tensor, height: int, width: int) -> Tensor:
-    """uint8 (B, T*3, h, w) -> RGB in [-1, 1] of the wanted size."""
-    return (fit_pixels(pixels, height, width) / 255 - 0.5) / 0.5
+def signed_rgb(values: Tensor) -> Tensor:
+    """RGB in 0..255 -> RGB in [-1, 1]."""
+    return (values / 255 - 0.5) / 0.5
 
 
 def rgb_to_bgr(stacked: Tensor) -> Tensor:

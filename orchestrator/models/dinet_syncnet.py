@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orchestrator.config.model import DinetSyncNetConfig
-from orchestrator.models.base import SyncNet, fit_pixels
+from orchestrator.models.base import SyncNet
 
 _WIDTH = 128
 
@@ -48,10 +48,9 @@ class DinetSyncNet(SyncNet):
         speech = self.embed_audio(audio)[:, :, None, None].expand(-1, -1, *face.shape[2:])
         return self.merge_encoder(torch.cat([face, speech], dim=1))
 
-    def pixels_to_input(self, pixels: Tensor) -> Tensor:
+    def values_to_input(self, values: Tensor) -> Tensor:
         """RGB in [0, 1]. What is stored must show the mouth as DINet's crops do."""
-        height, width = self.input_shape.frames[-2:]
-        return fit_pixels(pixels, height, width) / 255
+        return values / 255
 
 
 class _FaceEncoder(nn.Module):

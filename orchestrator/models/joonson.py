@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from orchestrator.config.model import JoonsonSyncNetConfig, JoonsonTrainerConfig
 from orchestrator.models.audio_features import LogMel, Mfcc
-from orchestrator.models.base import SyncNet, fit_pixels, rgb_to_bgr
+from orchestrator.models.base import SyncNet, rgb_to_bgr
 
 _WIDTH = 512
 
@@ -24,10 +24,9 @@ _WIDTH = 512
 class _BgrFaces(SyncNet):
     unit_embeddings: ClassVar[bool] = False
 
-    def pixels_to_input(self, pixels: Tensor) -> Tensor:
+    def values_to_input(self, values: Tensor) -> Tensor:
         """BGR in 0..255, channel before time: (B, 3, T, 224, 224)."""
-        height, width = self.input_shape.frames[-2:]
-        return rgb_to_bgr(fit_pixels(pixels, height, width)).unflatten(1, (-1, 3)).transpose(1, 2)
+        return rgb_to_bgr(values).unflatten(1, (-1, 3)).transpose(1, 2)
 
 
 class JoonsonSyncNet(_BgrFaces):

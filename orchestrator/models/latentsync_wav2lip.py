@@ -35,9 +35,9 @@ class LatentSyncWav2Lip(SyncNet):
     def embed_audio(self, audio: Tensor) -> Tensor:
         return self.audio_encoder(audio)
 
-    def pixels_to_input(self, pixels: Tensor) -> Tensor:
+    def values_to_input(self, values: Tensor) -> Tensor:
         """RGB in [-1, 1]."""
-        return signed_rgb(pixels, *self.input_shape.frames[-2:])
+        return signed_rgb(values)
 
 
 _ACTIVATIONS: dict[str, Activation] = {"relu": nn.ReLU, "leaky": LEAKY, "tanh": nn.Tanh, "silu": nn.SiLU}

@@ -39,11 +39,9 @@ class StableSyncNet(SyncNet):
     def embed_audio(self, audio: Tensor) -> Tensor:
         return self.audio_encoder(audio)
 
-    def pixels_to_input(self, pixels: Tensor) -> Tensor:
-        """RGB in [-1, 1]; VAE latents, stored in half precision, as they are."""
-        if self.config.latent_space:
-            return pixels.float()
-        return signed_rgb(pixels, *self.input_shape.frames[-2:])
+    def values_to_input(self, values: Tensor) -> Tensor:
+        """RGB in [-1, 1]."""
+        return signed_rgb(values)
 
 
 class DownEncoder(nn.Module):

@@ -13,7 +13,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from orchestrator.config.model import ForkVariant, Wav2LipForkConfig, Wav2LipSyncNetConfig
-from orchestrator.models.base import SyncNet, fit_pixels, rgb_to_bgr
+from orchestrator.models.base import SyncNet, rgb_to_bgr
 from orchestrator.models.conv_tower import DEEP_MEL_STAGES, MEL_STAGES, Activation, Stage, tower
 
 LEAKY: Activation = partial(nn.LeakyReLU, 0.2)
@@ -35,10 +35,9 @@ class _BgrSyncNet(SyncNet):
     def embed_audio(self, audio: Tensor) -> Tensor:
         return self.audio_encoder(audio)
 
-    def pixels_to_input(self, pixels: Tensor) -> Tensor:
+    def values_to_input(self, values: Tensor) -> Tensor:
         """BGR in [0, 1], frame-major."""
-        height, width = self.input_shape.frames[-2:]
-        return rgb_to_bgr(fit_pixels(pixels, height, width)) / 255
+        return rgb_to_bgr(values) / 255
 
 
 class Wav2LipSyncNet(_BgrSyncNet):
