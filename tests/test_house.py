@@ -29,7 +29,8 @@ ROOMS = {
     "tracking": _BASE,
     "charts": {"errors"},
     "sweeps": _PURE | {"training", "charts"},
-    "runtime": _PURE | {"training", "tracking", "charts", "sweeps"},
+    "evaluation": _PURE | {"training", "charts"},
+    "runtime": _PURE | {"training", "tracking", "charts", "sweeps", "evaluation"},
 }
 """Room -> the rooms that it may import besides itself. Modules outside of these (cli, planning, ...) may import all."""
 ENTRANCES = {"__init__", "__main__", "api", "cli", "demo", "doctor", "planning"}
