@@ -5,8 +5,9 @@ predicts the other on stretches that were held out (`agreement.py`); a parabola 
 Contract: the same arrays give the same estimate; nothing raises on a bad clip, which has confidence 0 and a reason.
 How sure: the confidence is calibrated on drawn heads (`benchmarks/offset_estimate.py` fits and shows it), made harder
 by grain, foreign movement, foreign voices and noise, a fifth of them with somebody else's sound. On other material it
-is an order, not a chance: a few real sentences of 3 s that were looked at fitted it, but they are few. What is found
-in one clip is weak evidence; the same offset in many clips of a source is strong.
+is an order, not a chance: of six real sentences of 3 s, shifted by known amounts, nine in ten were right, of 2.2 s two
+in three, and of the confident ones of 2.2 s only four in five. One clip is weak evidence; the same offset in many clips
+of a source is strong.
 """
 
 # T frames, C channels, H W pixels, M mel bins, L mel columns, O offsets, R rows (ways to measure)
@@ -30,8 +31,8 @@ _NEAR = 2
 _SPEECH_FRAMES = 12
 _LEAD = 25
 """Frames before the first and after the last word that are looked at."""
-_WEIGHTS = (0.52, 1.51, 1.92)
-_BIAS = -5.21
+_WEIGHTS = (0.74, 1.34)
+_BIAS = -3.81
 _UNSURE = 0.5
 
 
@@ -83,17 +84,16 @@ def estimate_offset(
 
 
 def evidence(rows_RO: Floats, frames: int) -> Floats:
-    """What speaks for the peak of the mean curve, `(3,)`.
+    """What speaks for the peak of the mean curve, `(2,)`.
 
-    Its lead over the best of the other offsets, in standard deviations of these; its height, in those of a correlation
-    of so many independent frames; and the share of the rows whose own peak is at the same place.
+    Its lead over the best of the other offsets, in standard deviations of these; and its height, in those of a
+    correlation of so many independent frames.
     """
     curve_O = rows_RO.mean(axis=0)
     best = int(curve_O.argmax())
     others = curve_O[np.abs(np.arange(len(curve_O)) - best) > _NEAR]
     lead = (curve_O[best] - others.max()) / max(float(others.std()), 1e-6)
-    agreeing = (np.abs(rows_RO.argmax(axis=1) - best) <= 1).mean()
-    return np.array([lead, curve_O[best] * np.sqrt(frames), agreeing])
+    return np.array([lead, curve_O[best] * np.sqrt(frames)])
 
 
 def _check(frames_TCHW: NDArray[np.generic], mel_ML: NDArray[np.floating], max_offset: int) -> None:
