@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from orchestrator.data.align.config import AlignConfig
     from orchestrator.data.corpus import Corpus
     from orchestrator.data.prepare import PreparationConfig
+    from orchestrator.evaluation.score import VideoScore, score
     from orchestrator.planning import plan
     from orchestrator.runtime.align import align
     from orchestrator.runtime.prepare import prepare
@@ -62,6 +63,7 @@ __all__ = [
     "RunConfig",
     "RunError",
     "TrackingError",
+    "VideoScore",
     "align",
     "diff",
     "evaluate",
@@ -73,6 +75,7 @@ __all__ = [
     "normalize",
     "plan",
     "prepare",
+    "score",
     "sweep",
     "train",
     "verify",
@@ -84,6 +87,7 @@ _HOMES = {
     "NormalizedCheckpoint": "orchestrator.checkpoint",
     "PreparationConfig": "orchestrator.data.prepare",
     "RunConfig": "orchestrator.config",
+    "VideoScore": "orchestrator.evaluation.score",
     "align": "orchestrator.runtime.align",
     "diff": "orchestrator.checkpoint",
     "evaluate": "orchestrator.training.evaluation",
@@ -95,6 +99,7 @@ _HOMES = {
     "normalize": "orchestrator.checkpoint",
     "plan": "orchestrator.planning",
     "prepare": "orchestrator.runtime.prepare",
+    "score": "orchestrator.evaluation.score",
     "sweep": "orchestrator.runtime.sweep",
     "train": "orchestrator.runtime.train",
     "verify": "orchestrator.checkpoint",
