@@ -207,7 +207,7 @@ class _Judge:
         for first, clip, speech_s in decoded.pieces():
             report = judge_clip(self._towers, clip, len(pieces), max_offset=self._max_offset)
             at = start_s + first / FPS
-            verdict = decide(report.offset, speech_s, self._max_offset)
+            verdict = decide(report.offset, speech_s, self._max_offset, report.timeline)
             pieces.append(Piece(at, at + report.seconds, verdict, report))
         return pieces
 

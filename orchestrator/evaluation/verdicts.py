@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from orchestrator.config.media import FPS
-from orchestrator.evaluation.clips import ClipReport
+from orchestrator.evaluation.clips import ClipReport, Moment
 from orchestrator.evaluation.offsets import ClipOffset
 
 IN_SYNC_FRAMES = 1
@@ -22,6 +22,8 @@ MOST_CHANCE = 0.05
 """The p value above which an offset may well be chance."""
 LEAST_AGREEMENT = 1 / 3
 """Share of a clip's parts that must say the same as the whole; of 31 offsets chance gives a tenth."""
+OTHER_SHARE = 0.25
+"""Share of a clip's parts from which another offset, on which they agree, counts as one of its own."""
 LEAST_WINDOWS = 55
 """Windows that are needed: with fewer, too few wrong alignments can be tried for a p value of 0.05."""
 LEAST_SPEECH_S = 1.0
@@ -38,7 +40,7 @@ class VideoStatus(StrEnum):
     OUT_OF_SYNC = "out of sync"
     """They belong together elsewhere; the offset is known."""
     DIFFERS = "parts differ"
-    """Pieces of the video are sure of different offsets: it drifts, or was cut."""
+    """Parts of the video are clear about different offsets: it was cut together, or frames were lost."""
     UNSURE = "not sure"
     """No offset stands out: another's voice, an unknown kind of face, noise, or an offset beyond those tried."""
     NO_SPEECH = "no speech"
@@ -93,13 +95,14 @@ def in_words(frames: float) -> str:
     return f"the sound comes {count} frame{'s' * (count != '1')} ({ms:.0f} ms) {side} the picture"
 
 
-def decide(found: ClipOffset | None, speech_s: float, max_offset: int) -> VideoVerdict:
+def decide(found: ClipOffset | None, speech_s: float, max_offset: int, timeline: Sequence[Moment] = ()) -> VideoVerdict:
     """What is said of one piece.
 
     Args:
         found: where it fits best; none for one without a window.
         speech_s: seconds in which something is heard.
         max_offset: frames to either side that were tried.
+        timeline: what its parts say.
     """
     if found is None or found.windows < LEAST_WINDOWS or math.isnan(found.agreement):
         windows = found.windows if found else 0
@@ -111,6 +114,10 @@ def decide(found: ClipOffset | None, speech_s: float, max_offset: int) -> VideoV
     doubt = _doubt(found, max_offset)
     if doubt:
         return VideoVerdict(VideoStatus.UNSURE, doubt)
+    other, share = _other_offset(found, timeline)
+    if share >= OTHER_SHARE:
+        mine = f"{found.agreement:.0%} of its parts say {found.frames:+.1f} frames"
+        return VideoVerdict(VideoStatus.DIFFERS, f"{mine}, {share:.0%} say {other:+d}")
     sure = f"{found.agreement:.0%} of its parts say so, p = {found.p_value:.2g}"
     if abs(round(found.frames)) <= IN_SYNC_FRAMES:
         return VideoVerdict(VideoStatus.IN_SYNC, f"{in_words(found.frames)}: {sure}")
@@ -120,14 +127,16 @@ def decide(found: ClipOffset | None, speech_s: float, max_offset: int) -> VideoV
 def conclude_pieces(pieces: Sequence[Piece]) -> tuple[VideoVerdict, tuple[Piece, ...]]:
     """The verdict on a video, and the pieces that it rests on.
 
-    Pieces that are sure decide. Where there is none, the longest piece that was judged speaks for the video.
+    A piece whose parts differ decides, then those that are sure. Where there is none, the longest piece that was judged
+    speaks for the video.
 
     Args:
         pieces: at least one.
     """
     sure = [piece for piece in pieces if piece.verdict.status.sure]
-    if not sure:
-        judged = [piece for piece in pieces if piece.offset is not None] or list(pieces)
+    split = [piece for piece in pieces if piece.verdict.status is VideoStatus.DIFFERS]
+    if split or not sure:
+        judged = split or [piece for piece in pieces if piece.offset is not None] or list(pieces)
         longest = max(judged, key=lambda piece: piece.end_s - piece.start_s)
         return longest.verdict, (longest,)
     if len(pieces) == 1:
@@ -147,6 +156,16 @@ def weighted(pieces: Sequence[Piece], values: Sequence[float]) -> float:
     """The mean of a value of these pieces, each by its windows; all of them have an offset."""
     windows = [piece.offset.windows if piece.offset else 0 for piece in pieces]
     return sum(count * value for count, value in zip(windows, values, strict=True)) / max(sum(windows), 1)
+
+
+def _other_offset(found: ClipOffset, timeline: Sequence[Moment]) -> tuple[int, float]:
+    """The offset, other than the clip's, on which most parts agree, and their share."""
+    said = [moment.offset for moment in timeline if abs(moment.offset - found.frames) > SAME_FRAMES]
+    if not said:
+        return 0, 0.0
+    near = {offset: sum(abs(each - offset) <= IN_SYNC_FRAMES for each in said) for offset in said}
+    best = max(near, key=lambda offset: near[offset])
+    return best, near[best] / len(timeline)
 
 
 def _doubt(found: ClipOffset, max_offset: int) -> str:
