@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from orchestrator.cli.console import AsJson, ModelFile, model_in, out, print_json, print_lines
+from orchestrator.runtime import logs
 
 if TYPE_CHECKING:
     from orchestrator.evaluation.score import VideoScore
@@ -64,7 +65,7 @@ def score(
     if as_json:
         print_json([each.to_dict() for each in scores])
     else:
-        _print_scores(scores)
+        _print_scores(scores, face)
         print_lines(f"wrote {place}" for place in written)
     raise typer.Exit(int(not any(each.judged for each in scores)))
 
@@ -115,7 +116,12 @@ def _progress(
         yield on_start, on_done
 
 
-def _print_scores(scores: Sequence[VideoScore]) -> None:
+def _print_scores(scores: Sequence[VideoScore], asked: str) -> None:
+    """The table, then of each video why; for programs a line of JSON each."""
+    if isinstance(out, logs.JsonConsole):
+        for each in scores:
+            out.event("score", _line(f"{each.path}: {each.status}; {each.why}"), facts=each.to_row())
+        return
     table = Table("video", "verdict", "frames", "ms", "confidence", "LSE-D", "LSE-C", box=None)
     for name in ("frames", "ms", "confidence", "LSE-D", "LSE-C"):
         next(column for column in table.columns if column.header == name).justify = "right"
@@ -133,9 +139,8 @@ def _print_scores(scores: Sequence[VideoScore]) -> None:
     out.print(table)
     for each in scores:
         print_lines([_line(f"{each.path}: {each.status}; {each.why}")])
-        print_lines(
-            _line(f"  {remark}") for remark in (f"face {each.face}" if each.face else "", *each.notes) if remark
-        )
+        remarks = [f"face {each.face}"] if asked == "auto" and each.face else []
+        print_lines(_line(f"  {remark}") for remark in (*remarks, *each.notes))
 
 
 def _line(text: str) -> str:
@@ -146,4 +151,7 @@ def _line(text: str) -> str:
 
 
 def _shown(value: Any, form: str) -> str:
-    return "" if value is None else format(value, form)
+    if value is None:
+        return ""
+    text = format(value, form)
+    return text if float(text) else format(0.0, form)  # no minus before a zero

@@ -20,10 +20,12 @@ IN_SYNC_FRAMES = 1
 """Whole frames (40 ms) to either side that still count as in sync."""
 MOST_CHANCE = 0.05
 """The p value above which an offset may well be chance."""
-LEAST_AGREEMENT = 1 / 3
-"""Share of a clip's parts that must say the same as the whole; of 31 offsets chance gives a tenth."""
-OTHER_SHARE = 0.25
-"""Share of a clip's parts from which another offset, on which they agree, counts as one of its own."""
+LEAST_AGREEMENT = 0.5
+"""Share of a clip's parts that must say the same as the whole; another's voice alone seldom gets so far."""
+OTHER_SHARE = 0.3
+"""Share of a clip's parts from which another offset, on which they agree, counts as one of its own..."""
+BOTH_SHARE = 0.8
+"""... if both offsets together explain so much of the clip."""
 LEAST_WINDOWS = 55
 """Windows that are needed: with fewer, too few wrong alignments can be tried for a p value of 0.05."""
 LEAST_SPEECH_S = 1.0
@@ -115,9 +117,12 @@ def decide(found: ClipOffset | None, speech_s: float, max_offset: int, timeline:
     if doubt:
         return VideoVerdict(VideoStatus.UNSURE, doubt)
     other, share = _other_offset(found, timeline)
-    if share >= OTHER_SHARE:
+    if share >= OTHER_SHARE and share + found.agreement >= BOTH_SHARE:
         mine = f"{found.agreement:.0%} of its parts say {found.frames:+.1f} frames"
         return VideoVerdict(VideoStatus.DIFFERS, f"{mine}, {share:.0%} say {other:+d}")
+    if found.agreement < LEAST_AGREEMENT:
+        doubt = f"its parts disagree: {found.agreement:.0%} of them have the offset of the whole"
+        return VideoVerdict(VideoStatus.UNSURE, doubt)
     sure = f"{found.agreement:.0%} of its parts say so, p = {found.p_value:.2g}"
     if abs(round(found.frames)) <= IN_SYNC_FRAMES:
         return VideoVerdict(VideoStatus.IN_SYNC, f"{in_words(found.frames)}: {sure}")
@@ -176,6 +181,4 @@ def _doubt(found: ClipOffset, max_offset: int) -> str:
     if found.p_value > MOST_CHANCE:
         wrong = f"{found.p_value:.0%} of wrong alignments of the same clip fit as well"
         return f"no offset stands out (LSE-C {found.confidence:.2f}): {wrong}"
-    if found.agreement < LEAST_AGREEMENT:
-        return f"its parts disagree: {found.agreement:.0%} of them have the offset of the whole"
     return ""

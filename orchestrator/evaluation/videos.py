@@ -53,7 +53,8 @@ class Video:
     def name(self) -> str:
         """Its path or URI, without credentials."""
         elsewhere = self.clip.source.startswith("/") or "://" in self.clip.source
-        return redacted(self.clip.source) if elsewhere else posixpath.join(self.root.name, self.clip.source)
+        path = self.clip.source if elsewhere else posixpath.join(self.root.name, self.clip.source)
+        return redacted(path).removeprefix("./")
 
     @contextmanager
     def local(self) -> Iterator[LocalClip]:

@@ -16,6 +16,7 @@ import yaml
 
 from orchestrator.checkpoint import normalize
 from tests.docs.pages import ROOT
+from tests.evaluation.talking import write_talk
 from tests.zoo.nets import other_weights, stable_model_config, stable_weights
 
 FILES = ("stable_syncnet.pt", "FILE", "CKPT", "A")
@@ -24,6 +25,7 @@ CHECKPOINT = "runs/first/step-000020000"
 """The checkpoint of a finished run that the documentation exports."""
 _CORPORA = ("corpus", "DIR")
 _STATES = ("states", "PATH", "DIR")
+_VIDEOS = ("generated.mp4", "generated/one.mp4")
 _STEPS = 2
 
 
@@ -39,7 +41,9 @@ def furnish(folder: Path) -> None:
 
 
 def finish(folder: Path, corpus: Path) -> None:
-    """What the commands would have made by and by: a prepared corpus, states, a run's checkpoint."""
+    """What the commands would have made by and by: a prepared corpus, states, a run's checkpoint, generated videos."""
+    for name in _VIDEOS:
+        write_talk(folder / name, frames=72)
     for name in _CORPORA:
         shutil.copytree(corpus, folder / name)
     for name in _STATES:

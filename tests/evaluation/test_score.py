@@ -188,14 +188,14 @@ def test_faces_are_found_and_each_stretch_is_judged(towers: Towers, tmp_path: Pa
     pytest.importorskip("facenet_pytorch", reason="needs the extra align")
     from tests.data.align.face_video import Scene, still, write_face_video
 
-    scenes = [Scene(50), Scene(20, faces=(), background=3), Scene(50, faces=(still(x=200.0),), background=5)]
+    scenes = [Scene(40), Scene(12, faces=(), background=3), Scene(40, faces=(still(x=200.0),), background=5)]
     video = write_face_video(tmp_path / "raw" / "talk.mp4", scenes)
-    found = score_video(video, towers)
+    found = score_video(video, towers, max_seconds=3)
     assert found.face.startswith("align: the picture is 480x360")
     kinds = [(round(piece.start_s * 25), piece.report is not None) for piece in found.pieces]
-    assert kinds == [(0, True), (50, False), (70, True)]
+    assert kinds == [(0, True), (40, False), (52, True)]
     assert found.pieces[1].verdict.status is VideoStatus.NO_FACE
-    assert score_video(video, towers, max_seconds=2.4).notes
+    assert found.pieces[2].end_s == 3 and "first 3 s" in found.notes[0]
     assert [path.name for path in video.parent.iterdir()] == ["talk.mp4"]
     (tmp_path / "bad.mp4").write_text("not a video")
     assert score_video(tmp_path / "bad.mp4", towers, face="align").reason == "unreadable"

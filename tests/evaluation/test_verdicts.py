@@ -42,8 +42,8 @@ GOOD = ClipOffset(
         ({"frames": -1.6}, VideoStatus.OUT_OF_SYNC),
         ({"p_value": 0.05}, VideoStatus.IN_SYNC),
         ({"p_value": 0.051}, VideoStatus.UNSURE),
-        ({"agreement": 0.34}, VideoStatus.IN_SYNC),
-        ({"agreement": 0.33}, VideoStatus.UNSURE),
+        ({"agreement": 0.5}, VideoStatus.IN_SYNC),
+        ({"agreement": 0.49}, VideoStatus.UNSURE),
         ({"agreement": math.nan}, VideoStatus.TOO_SHORT),
         ({"at_edge": True}, VideoStatus.UNSURE),
         ({"windows": LEAST_WINDOWS - 1}, VideoStatus.TOO_SHORT),
@@ -64,9 +64,12 @@ def test_two_offsets_in_one_clip_are_noticed() -> None:
     def along(share: float) -> list[Moment]:
         return [Moment(number / 25, 6 if number < 100 * share else 0, 0.4) for number in range(100)]
 
-    differs = decide(GOOD, 3.0, 15, along(0.25))
-    assert differs.status is VideoStatus.DIFFERS and "25% say +6" in differs.why
-    assert decide(GOOD, 3.0, 15, along(0.24)).status is VideoStatus.IN_SYNC
+    half = replace(GOOD, agreement=0.5)
+    differs = decide(half, 3.0, 15, along(0.3))
+    assert differs.status is VideoStatus.DIFFERS and "30% say +6" in differs.why
+    assert decide(half, 3.0, 15, along(0.29)).status is VideoStatus.IN_SYNC
+    assert decide(replace(half, agreement=0.45), 3.0, 15, along(0.3)).status is VideoStatus.UNSURE
+    assert decide(replace(half, agreement=0.45), 3.0, 15, along(0.35)).status is VideoStatus.DIFFERS
 
 
 @pytest.mark.parametrize(
