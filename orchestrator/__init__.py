@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from orchestrator.data.align.config import AlignConfig
     from orchestrator.data.corpus import Corpus
     from orchestrator.data.prepare import PreparationConfig
+    from orchestrator.evaluation.score import VideoScore, score
     from orchestrator.expert import SyncExpert
     from orchestrator.planning import plan
     from orchestrator.runtime.align import align
@@ -64,6 +65,7 @@ __all__ = [
     "RunError",
     "SyncExpert",
     "TrackingError",
+    "VideoScore",
     "align",
     "diff",
     "evaluate",
@@ -75,6 +77,7 @@ __all__ = [
     "normalize",
     "plan",
     "prepare",
+    "score",
     "sweep",
     "train",
     "verify",
@@ -87,6 +90,7 @@ _HOMES = {
     "PreparationConfig": "orchestrator.data.prepare",
     "RunConfig": "orchestrator.config",
     "SyncExpert": "orchestrator.expert",
+    "VideoScore": "orchestrator.evaluation.score",
     "align": "orchestrator.runtime.align",
     "diff": "orchestrator.checkpoint",
     "evaluate": "orchestrator.runtime.evaluate",
@@ -98,6 +102,7 @@ _HOMES = {
     "normalize": "orchestrator.checkpoint",
     "plan": "orchestrator.planning",
     "prepare": "orchestrator.runtime.prepare",
+    "score": "orchestrator.evaluation.score",
     "sweep": "orchestrator.runtime.sweep",
     "train": "orchestrator.runtime.train",
     "verify": "orchestrator.checkpoint",

@@ -1,7 +1,8 @@
 """The command `orchestrator`: what a person types. Every command is one library call and a rendering of its result.
 
 Exit codes: 0 done, 1 done but the answer is bad (a failing doctor, a plan with problems, a damaged state, two
-checkpoints that differ, no usable clip), 2 refused or failed with one clear message, 130 interrupted.
+checkpoints that differ, no usable clip, no video that could be judged), 2 refused or failed with one clear message,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import checkpoints, data, evaluate, look, sweep
+from orchestrator.cli import checkpoints, data, evaluate, judge, look, sweep
 from orchestrator.cli.console import (
     ConfigFile,
     Overrides,
@@ -132,5 +133,8 @@ app.command()(look.status)
 
 
 app.command()(evaluate.evaluate)
+app.command()(judge.score)
+
+
 app.command()(checkpoints.export)
 app.command()(look.doctor)

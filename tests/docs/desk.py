@@ -19,6 +19,7 @@ from orchestrator.data.manifest import read_manifest
 from orchestrator.data.revisions import Revision, revise_manifest
 from orchestrator.storage import open_folder
 from tests.docs.pages import ROOT
+from tests.evaluation.talking import write_talk
 from tests.zoo.nets import other_weights, stable_model_config, stable_weights
 
 FILES = ("stable_syncnet.pt", "FILE", "CKPT", "A")
@@ -27,6 +28,7 @@ CHECKPOINT = "runs/first/step-000020000"
 """The checkpoint of a finished run that the documentation exports."""
 _CORPORA = ("corpus", "DIR")
 _STATES = ("states", "PATH", "DIR")
+_VIDEOS = ("generated.mp4", "generated/one.mp4")
 _STEPS = 2
 
 
@@ -42,7 +44,9 @@ def furnish(folder: Path) -> None:
 
 
 def finish(folder: Path, corpus: Path) -> None:
-    """What the commands would have made by and by: a prepared and audited corpus, states, a run's checkpoint."""
+    """What the commands would have made by and by: an audited corpus, states, a run's checkpoint, generated videos."""
+    for name in _VIDEOS:
+        write_talk(folder / name, frames=72)
     for name in _CORPORA:
         shutil.copytree(corpus, folder / name)
         prepared = open_folder(folder / name)
