@@ -21,7 +21,8 @@ from tests.docs.settings import EXAMPLE
 from tests.docs.shell import MORE, Command, ShellError, commands, usage
 from tests.docs.trees import WrongUse, call
 
-_GIVEN = {
+_GIVEN = {"inspect", "normalize", "list", "verify", "diff", "export", "plan", "score"}
+_GIVEN |= {"summary", "show", "history", "undo"}  # of `data`
     "inspect",
     "normalize",
     "list",
