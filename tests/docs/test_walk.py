@@ -23,19 +23,6 @@ from tests.docs.trees import WrongUse, call
 
 _GIVEN = {"inspect", "normalize", "list", "verify", "diff", "export", "plan", "score"}
 _GIVEN |= {"summary", "show", "history", "undo"}  # of `data`
-    "inspect",
-    "normalize",
-    "list",
-    "verify",
-    "diff",
-    "export",
-    "plan",
-    "summary",
-    "show",
-    "history",
-    "undo",
-    "score",
-}
 """Commands that take no second on small files."""
 _ADDED = {"plan": ["--no-probe"]}
 """What keeps a command as short as that."""
