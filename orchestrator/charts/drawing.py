@@ -1,7 +1,7 @@
 """How a chart becomes a part of a page.
 
-Contract: a drawing for a page names no address, holds no id that could meet another one, takes its colours from the page
-(so that it suits a dark screen) and marks what belongs to a trial with `data-trial`.
+Contract: a drawing for a page names no address, holds no id that could meet another one, takes its colours from the
+page (so that it suits a dark screen) and marks what belongs to a trial with `data-trial`.
 """
 
 from __future__ import annotations

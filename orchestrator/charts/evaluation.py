@@ -1,6 +1,6 @@
 """Charts of how well pairs are told apart: the curves of a classifier, groups of clips, and several checkpoints.
 
-Why: one figure hides what a person has to know: where to put a threshold, whether a cosine of 0.9 means nine in ten, and
+Why: one figure hides what a person has to know: where to put a threshold, whether a cosine of 0.9 means nine in ten,
 who is told worst. Contract: pure functions of plain data; what a network gives that knows nothing is drawn wherever
 there is such a thing; what is empty draws an empty chart and no warning.
 """
@@ -26,6 +26,7 @@ SQUARE = 5.2, 4.0
 """Inches of charts that stand side by side."""
 WIDE = 11.0
 _MOST_ROWS = 40
+_MOST_POINTS = 600
 
 
 def roc_chart(roc: tuple[Sequence[float], Sequence[float]], area: Estimate | None = None) -> Figure:
@@ -37,6 +38,7 @@ def roc_chart(roc: tuple[Sequence[float], Sequence[float]], area: Estimate | Non
     """
     figure, axes = _unit_square("ROC curve" + _area(area))
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1.2, linestyle=":", label="chance")
+    roc = _thinned(roc)
     axes.fill_between(*roc, color=IN_SYNC, alpha=0.12, linewidth=0)
     axes.plot(*roc, color=IN_SYNC, linewidth=2.0, label="_")
     axes.set_xlabel("out of sync, but taken for in sync")
@@ -57,7 +59,7 @@ def precision_recall_chart(
     """
     figure, axes = _unit_square("Precision and recall" + _area(area))
     axes.axhline(share, color=QUIET, linewidth=1.2, linestyle=":", label=f"chance ({share:.0%})")
-    axes.step(*curve, color=IN_SYNC, linewidth=2.0, where="post", label="_")
+    axes.step(*_thinned(curve), color=IN_SYNC, linewidth=2.0, where="post", label="_")
     axes.set_xlabel("in sync, and found")
     axes.set_ylabel("right when it says in sync")
     axes.legend(loc="lower left", frameon=False, fontsize=9)
@@ -228,6 +230,15 @@ def _area(area: Estimate | None) -> str:
     if area is None or not math.isfinite(area.value):
         return ""
     return f": {area.value:.3f}  [{area.low:.3f}, {area.high:.3f}]"
+
+
+def _thinned(curve: tuple[Sequence[float], Sequence[float]]) -> tuple[Sequence[float], Sequence[float]]:
+    """As many points as can be told apart, the ends among them: a long list has a hundred times more."""
+    count = len(curve[0])
+    if count <= _MOST_POINTS:
+        return curve
+    kept = np.linspace(0, count - 1, _MOST_POINTS).round().astype(int)
+    return tuple(np.asarray(part)[kept] for part in curve)  # type: ignore[return-value]
 
 
 def _unit_square(title: str) -> tuple[Figure, Axes]:

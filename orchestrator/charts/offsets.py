@@ -1,7 +1,7 @@
 """Charts of offsets: where sound and picture of clips fit best, how surely that is found, and how it goes along a clip.
 
-Contract: pure functions of plain data; positive is sound that comes later than its picture, in frames of 1/25 s; what is
-NaN or empty is left out without a warning, and chance is drawn where there is such a thing.
+Contract: pure functions of plain data; positive is sound that comes later than its picture, in frames of 1/25 s; what
+is NaN or empty is left out without a warning, and chance is drawn where there is such a thing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from orchestrator.charts.trials import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 REACH = 15
@@ -43,7 +44,9 @@ def offset_histogram(
     edges = np.arange(-reach, reach + 2) - 0.5
     axes.axvspan(-1.5, 1.5, color=CHAMPION, alpha=0.10, linewidth=0, zorder=0, label="within 1 frame")
     most = 1
-    lots = [(offsets, OUT_OF_SYNC if later is not None else IN_SYNC)] + ([(later, IN_SYNC)] if later is not None else [])
+    lots = [(offsets, OUT_OF_SYNC if later is not None else IN_SYNC)] + (
+        [(later, IN_SYNC)] if later is not None else []
+    )
     for place, (lot, color) in enumerate(lots):
         whole = np.clip(np.round([one for one in lot if math.isfinite(one)]), -reach, reach)
         counts = np.histogram(whole, edges)[0]
@@ -53,7 +56,7 @@ def offset_histogram(
     axes.set_ylim(0, 1.08 * most)
     _offset_axis(axes, reach)
     axes.set_ylabel("clips")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    _whole(axes.yaxis)
     axes.legend(loc="upper right", frameon=False, fontsize=9)
     return figure
 
@@ -84,7 +87,7 @@ def offset_accuracy_chart(
         axes.plot([], [], color=QUIET, linewidth=1.1, linestyle=":", label="chance")
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("windows averaged")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    _whole(axes.xaxis)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
@@ -143,7 +146,7 @@ def _timeline_axes(figure: Figure, above: Axes, below: Axes, offsets: Sequence[f
     reach = max([2.0, *(abs(one) for one in offsets if math.isfinite(one))]) + 1
     above.set_ylim(-reach, reach)
     above.set_ylabel("frames")
-    above.yaxis.get_major_locator().set_params(integer=True, nbins=5)
+    _whole(above.yaxis, 5)
     above.yaxis.set_major_formatter(lambda value, _: minus(f"{value:+.0f}" if value else "0"))
     below.set_ylabel("clearness")
     below.set_ylim(bottom=0)
@@ -151,9 +154,16 @@ def _timeline_axes(figure: Figure, above: Axes, below: Axes, offsets: Sequence[f
     return figure
 
 
+def _whole(axis: Axis, most: int = 9) -> None:
+    """Marks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(most, integer=True))
+
+
 def _offset_axis(axes: Axes, reach: int) -> None:
     axes.set_xlim(-reach - 0.6, reach + 0.6)
     axes.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
     axes.set_xlabel(_OFFSET_LABEL)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    _whole(axes.xaxis)
     axes.xaxis.set_major_formatter(lambda value, _: minus(f"{value:+.0f}" if value else "0"))

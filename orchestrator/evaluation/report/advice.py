@@ -64,12 +64,17 @@ def audit_advice(audit: Audit) -> list[str]:
     told = [advice for advice in found if advice]
     if not told:
         return ["Nothing is wrong with these clips: train on them with `orchestrator train`."]
-    return [*told, f"What an audit wrote into the manifest is taken back by `orchestrator data undo {_typed(audit.corpus)}`."]
+    return [
+        *told,
+        f"What an audit wrote into the manifest is taken back by `orchestrator data undo {_typed(audit.corpus)}`.",
+    ]
 
 
 def typical_offset(evaluation: Evaluation) -> int | None:
-    """The whole frames by which most clips seem shifted alike; 0 where they are in sync, none where nothing is alike."""
-    offsets = [report.offset.frames for report in evaluation.clips if report.offset and _believable(report.offset.p_value)]
+    """The whole frames by which most clips seem shifted alike, 0 in sync; none where most clips differ."""
+    offsets = [
+        report.offset.frames for report in evaluation.clips if report.offset and _believable(report.offset.p_value)
+    ]
     if len(offsets) < _LEAST_CLIPS:
         return None
     middle = round(median(offsets))
@@ -83,8 +88,8 @@ def _controls(controls: Sequence[ControlLine]) -> str:
         return ""
     verb = "does" if len(failed) == 1 else "do"
     return (
-        f"{len(failed)} of {len(controls)} controls {verb} not come out as they must ({', '.join(failed)}): find out why "
-        "before you believe any other figure, because the network may use something else than lip sync."
+        f"{len(failed)} of {len(controls)} controls {verb} not come out as they must ({', '.join(failed)}): find out "
+        "why before you believe any other figure, because the network may use something else than lip sync."
     )
 
 
@@ -93,7 +98,11 @@ def _chance(evaluation: Evaluation) -> str:
     if state is LearningState.LEARNING:
         return ""
     cause = f" Most likely: {evaluation.verdict.causes[0]}." if evaluation.verdict.causes else ""
-    what = "Its embeddings are all the same" if state is LearningState.COLLAPSED else "Nothing shows that it tells pairs apart"
+    what = (
+        "Its embeddings are all the same"
+        if state is LearningState.COLLAPSED
+        else "Nothing shows that it tells pairs apart"
+    )
     return f"{what}: see docs/chance.md for the causes, then train on with `orchestrator train`.{cause}"
 
 
@@ -116,8 +125,8 @@ def _scattered(evaluation: Evaluation) -> str:
         return ""
     audit = f"orchestrator audit {_typed(evaluation.corpus)} --checkpoint {_typed(evaluation.checkpoint)}"
     return (
-        f"{share_text(1 - found.value)} of the clips fit best elsewhere than where the corpus has them. Watch the worst "
-        f"clips below; if the sound is off in them, run `{audit}`."
+        f"{share_text(1 - found.value)} of the clips fit best elsewhere than where the corpus has them. Watch the "
+        f"worst clips below; if the sound is off in them, run `{audit}`."
     )
 
 
@@ -127,8 +136,9 @@ def _threshold(evaluation: Evaluation) -> str:
         return ""
     threshold = number_text(evaluation.metrics["best_threshold"])
     return (
-        f"A threshold of {threshold} instead of 0.5 tells {share_text(best.value)} instead of {share_text(plain.value)} "
-        "of the pairs: the cosines are not calibrated. Judge this network by its AUC, and set its threshold on other clips."
+        f"A threshold of {threshold} instead of 0.5 tells {share_text(best.value)} of the pairs instead of "
+        f"{share_text(plain.value)}: the cosines are not calibrated. Judge this network by its AUC, and set its "
+        "threshold on other clips."
     )
 
 
@@ -160,8 +170,8 @@ def _unfit(audit: Audit) -> str:
         return ""
     way = "a better checkpoint" if audit.method == "checkpoint" else "a checkpoint: `--checkpoint CHECKPOINT`"
     return (
-        f"{unsure:,} of {len(audit.clips):,} clips cannot be told: believe none of the offsets here, and audit again with "
-        f"{way}. `orchestrator evaluate` says how good one is."
+        f"{unsure:,} of {len(audit.clips):,} clips cannot be told: believe none of the offsets here, and audit again "
+        f"with {way}. `orchestrator evaluate` says how good one is."
     )
 
 
@@ -169,12 +179,11 @@ def _moved(audit: Audit) -> str:
     moved = [round((clip.av_offset_s - clip.before_s) * FPS) for clip in audit.of(AuditStatus.SHIFTED)]
     if not moved:
         return ""
-    (frames, count), = Counter(moved).most_common(1)
+    ((frames, count),) = Counter(moved).most_common(1)
     alike = f", {count:,} of them by {frames_text(frames)}" if count > 1 and frames else ""
-    verb = "is" if len(moved) == 1 else "are"
     return (
-        f"{len(moved):,} clip{'' if len(moved) == 1 else 's'} {verb} shifted{alike}. With the new offsets in the manifest, "
-        "train with `orchestrator train` and compare: figures from before and after are not of the same pairs."
+        f"{_clips(len(moved), 'are')} shifted{alike}. With the new offsets in the manifest, train with "
+        "`orchestrator train` and compare: figures from before and after are not of the same pairs."
     )
 
 
@@ -183,8 +192,8 @@ def _rejected(audit: Audit) -> str:
     if not useless:
         return ""
     return (
-        f"{len(useless):,} clip{'' if len(useless) == 1 else 's'} hold{'s' if len(useless) == 1 else ''} no pair in sync "
-        "(wrong sound, still mouth or silence): watch some of them below, and leave them out of training."
+        f"{_clips(len(useless), 'hold')} no pair in sync (wrong sound, still mouth or silence): watch some of them "
+        "below, and leave them out of training."
     )
 
 
@@ -194,8 +203,8 @@ def _beyond(audit: Audit) -> str:
         return ""
     network = f" --checkpoint {_typed(audit.checkpoint)}" if audit.checkpoint else ""
     return (
-        f"{len(edge):,} clip{'' if len(edge) == 1 else 's'} fit{'s' if len(edge) == 1 else ''} best at the last offset tried, "
-        f"{audit.max_offset} frames: run `orchestrator audit {_typed(audit.corpus)}{network}` again with a farther reach."
+        f"{_clips(len(edge), 'fit')} best at the last offset tried, {audit.max_offset} frames: run "
+        f"`orchestrator audit {_typed(audit.corpus)}{network}` again with a farther reach."
     )
 
 
@@ -204,9 +213,15 @@ def _partly(audit: Audit) -> str:
     if not count:
         return ""
     return (
-        f"{count:,} clip{'' if count == 1 else 's'} {'is' if count == 1 else 'are'} in sync in a part only: a cut or "
-        "another speaker. `orchestrator align` on the raw videos splits clips where the face changes."
+        f"{_clips(count, 'are')} in sync in a part only: a cut or another speaker. `orchestrator align` on the raw "
+        "videos splits clips where the face changes."
     )
+
+
+def _clips(count: int, verb: str) -> str:
+    """So many clips and what they do."""
+    one = {"are": "is"}.get(verb, f"{verb}s")
+    return f"1 clip {one}" if count == 1 else f"{count:,} clips {verb}"
 
 
 def _named(figures: Sequence[Figure], name: str) -> Figure | None:

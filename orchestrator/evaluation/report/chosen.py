@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from orchestrator.evaluation.audit import AuditStatus, ClipAudit
 from orchestrator.evaluation.clips import ClipReport
@@ -14,6 +14,7 @@ from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.report.words import frames_text, number_text, share_text
 from orchestrator.training.evaluation import PairList
 
+T = TypeVar("T")
 _RIGHT = 1.0
 """Frames by which an offset may be off before its clip counts as wrong."""
 _THRESHOLD = 0.5
@@ -68,7 +69,7 @@ def audit_choice(clips: Sequence[ClipAudit], count: int) -> list[ClipAudit]:
     ranked = [sorted(by_status[status], key=_interest) for status in SUSPICIOUS if by_status[status]]
     # of clips in sync one is enough, to know how it should look
     ranked = [lot[:1] if lot[0].status is AuditStatus.IN_SYNC else lot for lot in ranked]
-    taken = [clip for clip in _by_turns(ranked)][:count]
+    taken = _by_turns(ranked)[:count]
     return sorted(taken, key=lambda clip: (SUSPICIOUS.index(clip.status), _interest(clip)))
 
 

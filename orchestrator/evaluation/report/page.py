@@ -1,7 +1,7 @@
 """Write the report of an evaluation, of an audit or of scored videos: one HTML file that needs nothing else.
 
-Contract: names, notes and paths come from people and files and are shown as text, whatever they hold; pictures and clips
-lie in the page, which fetches nothing. The same input gives the same bytes; a file appears whole or not at all.
+Contract: names, notes and paths come from people and files and are shown as text, whatever they hold; pictures and
+clips lie in the page, which fetches nothing. The same input gives the same bytes; a file appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from orchestrator.storage import redacted
 from orchestrator.storage.local import atomic_writer
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from markupsafe import Markup
+    from matplotlib.figure import Figure
 
 REPORT = "report.html"
 """The file's name."""

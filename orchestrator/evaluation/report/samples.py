@@ -93,7 +93,7 @@ def evaluation_samples(
 
 
 def audit_samples(corpus: Corpus, audit: Audit, count: int = MOST) -> list[Sample]:
-    """Clips of every status that an audit found, the suspicious ones first; shifted ones as they are and as they should be.
+    """Clips of every status that an audit found, the suspicious ones first; shifted ones before and after.
 
     Args:
         corpus: what was audited.
@@ -182,7 +182,10 @@ def _facts(row: ManifestRow, report: ClipReport | None) -> tuple[tuple[str, str]
         edge = ", the last one tried" if found.at_edge else ""
         facts += [
             ("best offset", frames_text(found.frames) + edge),
-            ("confidence", f"{number_text(found.confidence)} (sound elsewhere: {number_text(found.chance_confidence)})"),
+            (
+                "confidence",
+                f"{number_text(found.confidence)} (sound elsewhere: {number_text(found.chance_confidence)})",
+            ),
             ("least distance", number_text(found.distance)),
             ("windows that agree", share_text(found.agreement)),
         ]

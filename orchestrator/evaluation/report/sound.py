@@ -45,7 +45,7 @@ def sound_of_mel(mel_ML: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _spectrum(mel_ML: Tensor) -> Tensor:
-    """(F, L) magnitudes that are nowhere negative and whose mel is nearest: a few multiplicative steps, which stay so."""
+    """(F, L) magnitudes, nowhere negative, whose mel is nearest: a few multiplicative steps."""
     decibel = (mel_ML + _LIMIT) * _RANGE_DB / (2 * _LIMIT) - _RANGE_DB + _REFERENCE_DB
     wanted_ML = torch.where(mel_ML > -_LIMIT, 10 ** (decibel / 20), torch.zeros(()))
     bank_MF = _bank()

@@ -1,7 +1,7 @@
 """What the pages show of an evaluation and of an audit, worked out: key figures and the rows of tables.
 
-Contract: pure functions; every figure on a page is one of the evaluation's or the audit's, or comes from here. Nothing is
-escaped here: that is the template's business, everywhere.
+Contract: pure functions; every figure on a page is one of the evaluation's or the audit's, or comes from here. Nothing
+is escaped here: that is the template's business, everywhere.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _TONES = {
     "failed": {"wrong sound", "failed", "no face", "pairs wrong"},
 }
 _MOST_MOVES = 15
+_MOST_GROUPS = 200
+"""Rows of a table; a corpus may have thousands of speakers."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class GroupTable:
     column: str
     titles: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Figure | None, ...]], ...]
+    """The lowest accuracy first."""
+    left_out: int
+    """Groups for which there is no room."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def evaluation_facts(evaluation: Evaluation) -> list[Fact]:
     return [
         Fact("Pairs", f"{evaluation.pairs:,}", "half of them in sync"),
         Fact("Clips", f"{len(evaluation.clips):,}", f"{judged:,} of them with an offset"),
-        Fact("Length", hours_text(hours), f"the {evaluation.split} split" if evaluation.split != "all" else "all splits"),
+        Fact(
+            "Length", hours_text(hours), f"the {evaluation.split} split" if evaluation.split != "all" else "all splits"
+        ),
         Fact("Speakers", f"{speakers:,}", f"intervals draw whole {evaluation.clusters}s anew"),
         Fact("Window", f"{evaluation.num_frames} frames", f"{1000 * evaluation.num_frames / FPS:.0f} ms"),
     ]
@@ -109,8 +116,9 @@ def group_tables(evaluation: Evaluation) -> list[GroupTable]:
         rows = []
         for value, figures in groups.items():
             named = {one.name: one for one in figures}
-            rows.append((str(value), tuple(named.get(name) for name in names)))
-        tables.append(GroupTable(column, tuple(titles[name] for name in names), tuple(rows)))
+            rows.append((named["accuracy"].value, str(value), tuple(named.get(name) for name in names)))
+        shown = tuple((value, row) for _, value, row in sorted(rows, key=lambda row: row[:2])[:_MOST_GROUPS])
+        tables.append(GroupTable(column, tuple(titles[name] for name in names), shown, len(rows) - len(shown)))
     return tables
 
 

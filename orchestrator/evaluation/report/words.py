@@ -10,6 +10,7 @@ from orchestrator.charts.style import minus
 from orchestrator.evaluation.audit import Audit, AuditStatus
 from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.figures import Figure
+from orchestrator.storage import redacted
 from orchestrator.training.chance import LearningState
 
 STATUS_WORDS = {
@@ -100,9 +101,11 @@ def audit_headline(audit: Audit) -> str:
 def score_headline(statuses: Sequence[str]) -> str:
     """What was found of videos, in a sentence."""
     counts = ", ".join(f"{count:,} {status.replace('_', ' ')}" for status, count in Counter(statuses).most_common())
-    return f"{len(statuses):,} video{'' if len(statuses) == 1 else 's'}: {counts}" if statuses else "No video was scored"
+    return (
+        f"{len(statuses):,} video{'' if len(statuses) == 1 else 's'}: {counts}" if statuses else "No video was scored"
+    )
 
 
 def short_name(address: str) -> str:
     """The last two parts of a path or address: a run's name and its step."""
-    return "/".join(address.replace("\\", "/").rstrip("/").split("/")[-2:])
+    return "/".join(redacted(address).replace("\\", "/").rstrip("/").split("/")[-2:])
