@@ -38,14 +38,17 @@ _DPI = 120
 _THIN = 0.8
 
 
-def canvas(width: float, height: float, lines: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of this size in inches, with its panels row by row, which share their upright axis."""
+def canvas(
+    width: float, height: float, lines: int = 1, columns: int = 1, *, alike: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure of this size in inches, with its panels row by row, which share their upright axis where they are alike,
+    and else the level one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor=PAPER)
     FigureCanvasAgg(figure)
-    panels = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+    panels = list(figure.subplots(lines, columns, sharex=not alike, sharey=alike, squeeze=False).flat)
     for axes in panels:
         axes.set_facecolor("none")
         axes.grid(color=GRID, linewidth=_THIN)

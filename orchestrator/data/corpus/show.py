@@ -157,7 +157,7 @@ def _shown(split: CorpusSplit, pick: _Pick) -> Shown:
         start=pick.start,
         av_offset_s=row.av_offset_s,
         offset_columns=offset_columns(row),
-        frames_THWC=_visible(frames_TCHW[before:]),
+        frames_THWC=visible_frames(frames_TCHW[before:]),
         movement_T=_movement(frames_TCHW, before),
         loudness_L=_loudness(mel_ML),
         mel_ML=mel_ML,
@@ -165,7 +165,7 @@ def _shown(split: CorpusSplit, pick: _Pick) -> Shown:
     )
 
 
-def _visible(frames_TCHW: NDArray[Any]) -> NDArray[np.uint8]:
+def visible_frames(frames_TCHW: NDArray[Any]) -> NDArray[np.uint8]:
     """Frames as RGB. Of latents the first three channels, stretched: no true colours, but faces can be told."""
     frames_THWC = np.moveaxis(frames_TCHW[:, :3], 1, 3)
     if frames_THWC.shape[3] < 3:

@@ -7,18 +7,18 @@ and nothing be loaded. The same summary gives the same bytes.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.charts.drawing import drawing
+from orchestrator.charts.page import environment, filled
 from orchestrator.charts.scales import ABSENT, value_text
 from orchestrator.charts.style import STATES, counted, shortened, shown, shown_gain, title_of
 from orchestrator.storage import redacted
 from orchestrator.storage.local import atomic_writer
 from orchestrator.sweeps.report import view
 from orchestrator.sweeps.report.cost import cost_of
-from orchestrator.sweeps.report.pictures import drawing, figures
+from orchestrator.sweeps.report.pictures import figures
 from orchestrator.sweeps.summary import Interval, SweepSummary
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ REPORT = "report.html"
 _HERE = Path(__file__).parent
 _SHOWN = 30
 """Rows of the ranking before a button shows the others."""
-_TEMPLATE, _STYLE, _SCRIPT = "page.html.j2", "page.css", "page.js"
+_TEMPLATE = "page.html.j2"
 
 
 def write_report(summary: SweepSummary, folder: Path) -> Path:
@@ -46,20 +46,9 @@ def render(summary: SweepSummary) -> str:
     """The report as text."""
     from markupsafe import Markup
 
-    style, script = (_HERE / _STYLE).read_text(encoding="utf-8"), (_HERE / _SCRIPT).read_text(encoding="utf-8")
     # our own files and drawings are the only markup; all else is escaped by the template
     drawings = {name.removesuffix(".png"): Markup(drawing(one, name)) for name, one in figures(summary).items()}
-    return (
-        _environment(summary.metric)
-        .get_template(_TEMPLATE)
-        .render(
-            style=Markup(style),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            drawings=drawings,
-            **_content(summary),
-        )
-    )
+    return filled(_environment(summary.metric), _HERE, _TEMPLATE, {"drawings": drawings, **_content(summary)})
 
 
 def _content(summary: SweepSummary) -> dict[str, Any]:
@@ -86,11 +75,7 @@ def _content(summary: SweepSummary) -> dict[str, Any]:
 
 def _environment(metric: str) -> Environment:
     """The template's engine; figures of the metric are written as in the charts."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    made = environment(_HERE)
     made.filters |= {
         "value": lambda number: shown(metric, number),
         "gain": lambda number: shown_gain(metric, number),
