@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,10 @@ from orchestrator.training.metrics import pair_metrics, spread_of
 
 GROUPS = ("speaker", "language", "tag")
 """Columns of the manifest by which figures are told apart."""
+_SOUNDS = 20
+"""Clips whose sounds are tried under every picture; each of them in three places."""
+_SOUND_WINDOWS = 100
+"""Windows of each of these sounds."""
 _LEAST_PAIRS = 8
 """Fewer pairs of a group say nothing."""
 
@@ -72,6 +76,8 @@ class EvaluateUnit:
     """What is asked."""
     given_up: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Clips to leave aside: id -> reason and detail."""
+    elsewhere: tuple[int, ...] = ()
+    """Clips of the split whose sounds show how well a picture fits any sound; the same in all units."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -81,7 +87,7 @@ class EvaluateUnit:
     def without(self, source: str, reason: str, detail: str) -> EvaluateUnit:
         """The same unit, which leaves a clip aside."""
         given_up = {**self.given_up, source: (reason, detail)}
-        return EvaluateUnit(self.clips, self.places, self.pairs, self.towers, self.request, given_up)
+        return replace(self, given_up=given_up)
 
     def run(self) -> Iterator[Message]:
         """Judge the clips.
@@ -90,6 +96,7 @@ class EvaluateUnit:
             OrchestratorError: the network or the storage fails; no clip is to blame.
         """
         towers = self.towers()
+        sounds = {place: self._sound(towers, place) for place in self.elsewhere}
         for place, pairs in zip(self.places, self.pairs, strict=True):
             row = self.clips.clips[place]
             yield ClipStarted(row.clip_id)
@@ -98,8 +105,16 @@ class EvaluateUnit:
                 continue
             asked = self.request
             clip = of_corpus(self.clips, place)
-            report = judge_clip(towers, clip, place, pairs, stride=asked.stride, offsets=asked.offsets)
+            others = [sound for other, sound in sounds.items() if other != place]
+            report = judge_clip(
+                towers, clip, place, pairs, stride=asked.stride, offsets=asked.offsets, elsewhere=others
+            )
             yield ClipJudged(row.clip_id, seconds=row.duration_s, report=report)
+
+    def _sound(self, towers: Towers, place: int) -> NDArray[np.float32]:
+        clip = of_corpus(self.clips, place)
+        starts = clip.audio_starts(towers.num_frames)[:_SOUND_WINDOWS]
+        return towers.embed(clip, starts[:0], starts).audio_AE
 
 
 @dataclass(frozen=True)
@@ -171,6 +186,9 @@ class Plan:
         """The work in `count` parts, or as many as there are clips."""
         clips, pairs = self.pair_list.clips, self.pair_list.pairs
         places = range(len(clips.clips)) if request.offsets else sorted(self.of_clip)
+        every, sounds = len(clips.clips), min(len(clips.clips), _SOUNDS)
+        spread = tuple(number * every // sounds for number in range(sounds))
+        elsewhere = spread if request.offsets and every > 1 else ()
         found = []
         for part in np.array_split(np.array(places), max(1, min(count, len(places)))):
             own = tuple(int(place) for place in part)
@@ -178,7 +196,7 @@ class Plan:
                 tuple(Pair(pairs[n].frame_start, pairs[n].audio_start) for n in self.of_clip.get(place, ()))
                 for place in own
             )
-            found.append(EvaluateUnit(clips, own, asked, towers, request))
+            found.append(EvaluateUnit(clips, own, asked, towers, request, elsewhere=elsewhere))
         return found
 
 
