@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from orchestrator.data.prepare import PreparationConfig
     from orchestrator.planning import plan
     from orchestrator.runtime.align import align
+    from orchestrator.runtime.compare import compare
     from orchestrator.runtime.prepare import prepare
     from orchestrator.runtime.sweep import sweep
     from orchestrator.runtime.train import train
@@ -63,6 +64,7 @@ __all__ = [
     "RunError",
     "TrackingError",
     "align",
+    "compare",
     "diff",
     "evaluate",
     "export",
@@ -85,6 +87,7 @@ _HOMES = {
     "PreparationConfig": "orchestrator.data.prepare",
     "RunConfig": "orchestrator.config",
     "align": "orchestrator.runtime.align",
+    "compare": "orchestrator.runtime.compare",
     "diff": "orchestrator.checkpoint",
     "evaluate": "orchestrator.training.evaluation",
     "export": "orchestrator.checkpoint",

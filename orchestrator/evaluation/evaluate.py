@@ -226,7 +226,7 @@ def conclude(
     """
     reports, clips = sorted(reports, key=lambda report: report.clip), plan.pair_list.clips
     rows = tuple(clips.clips[report.clip] for report in reports)
-    cosines, labels = _cosines(plan, reports), np.array([pair.label for pair in plan.pair_list.pairs], np.int8)
+    cosines, labels = cosines_of(plan, reports), np.array([pair.label for pair in plan.pair_list.pairs], np.int8)
     of_pair = [pair.clip for pair in plan.pair_list.pairs]
     by = "speaker" if len({clips.clips[clip].speaker for clip in of_pair}) > 1 else "clip"
     who = np.array([row.speaker if by == "speaker" else row.clip_id for row in clips.clips])
@@ -269,17 +269,36 @@ def evaluate_here(
     Raises:
         OrchestratorError: as `EvaluateUnit.run` and `conclude`.
     """
+    reports = reports_here(plan, towers, request, on_done)
+    return conclude(plan, reports, checkpoint, step=step, notes=notes)
+
+
+def reports_here(
+    plan: Plan,
+    towers: Towers,
+    request: Request | None = None,
+    on_done: Callable[[ClipDone], None] = lambda _: None,
+) -> list[ClipReport]:
+    """Judge all clips in this process, without putting anything together.
+
+    Raises:
+        OrchestratorError: as `EvaluateUnit.run`.
+    """
     reports = []
     for unit in plan.units(lambda: towers, request or Request(), 1):
         for message in unit.run():
             if isinstance(message, ClipJudged):
                 on_done(message)
                 reports += [message.report] if message.report else []
-    return conclude(plan, reports, checkpoint, step=step, notes=notes)
+    return reports
 
 
-def _cosines(plan: Plan, reports: Sequence[ClipReport]) -> NDArray[np.float32]:
-    """(N,) in the order of the list."""
+def cosines_of(plan: Plan, reports: Sequence[ClipReport]) -> NDArray[np.float32]:
+    """(N,) cosines of the pairs, in the order of the list.
+
+    Raises:
+        DataError: `not_judged` when a clip with pairs is missing.
+    """
     cosines = np.full(len(plan.pair_list.pairs), np.nan, np.float32)
     for report in reports:
         cosines[list(plan.of_clip.get(report.clip, ()))] = report.cosines
