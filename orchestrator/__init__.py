@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from orchestrator.expert import SyncExpert
     from orchestrator.planning import plan
     from orchestrator.runtime.align import align
+    from orchestrator.runtime.compare import compare
     from orchestrator.runtime.evaluate import evaluate
     from orchestrator.runtime.prepare import prepare
     from orchestrator.runtime.sweep import sweep
@@ -67,6 +68,7 @@ __all__ = [
     "TrackingError",
     "VideoScore",
     "align",
+    "compare",
     "diff",
     "evaluate",
     "export",
@@ -92,6 +94,7 @@ _HOMES = {
     "SyncExpert": "orchestrator.expert",
     "VideoScore": "orchestrator.evaluation.score",
     "align": "orchestrator.runtime.align",
+    "compare": "orchestrator.runtime.compare",
     "diff": "orchestrator.checkpoint",
     "evaluate": "orchestrator.runtime.evaluate",
     "export": "orchestrator.checkpoint",

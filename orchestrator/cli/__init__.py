@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import checkpoints, data, evaluate, judge, look, sweep
+from orchestrator.cli import checkpoints, compare, data, evaluate, judge, look, sweep
 from orchestrator.cli.console import (
     ConfigFile,
     Overrides,
@@ -133,6 +133,7 @@ app.command()(look.status)
 
 
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 app.command()(judge.score)
 
 

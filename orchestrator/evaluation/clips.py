@@ -26,7 +26,7 @@ from orchestrator.evaluation.offsets import (
     offset_distances,
     offset_hits,
 )
-from orchestrator.evaluation.towers import ClipEmbeddings, Towers
+from orchestrator.evaluation.towers import ClipEmbeddings, Floats, Towers
 from orchestrator.training.metrics import direction_sums
 
 WINDOWS_AVERAGED = tuple(range(5, 16))
@@ -81,6 +81,7 @@ def judge_clip(
     stride: int = 1,
     max_offset: int = MAX_OFFSET,
     offsets: bool = True,
+    elsewhere: Sequence[Floats] = (),
 ) -> ClipReport:
     """Judge a clip.
 
@@ -92,6 +93,7 @@ def judge_clip(
         stride: frames from one window of the picture to the next, for offsets; more is faster and less sure.
         max_offset: frames to either side.
         offsets: whether to look for offsets at all; pairs alone need fewer windows.
+        elsewhere: embeddings of other clips' sound, for the p value of the offset (see `find_offset`).
 
     Raises:
         RunError: the embeddings are not finite.
@@ -111,7 +113,7 @@ def judge_clip(
     for windows in WINDOWS_AVERAGED:
         places, right = offset_hits(distances_VO, windows)
         hits.append((places, *right))
-    found, line = find_offset(on_grid, max_offset), timeline(on_grid, length, max_offset)
+    found, line = find_offset(on_grid, max_offset, elsewhere=elsewhere), timeline(on_grid, length, max_offset)
     return ClipReport(index, seconds, tuple(cosines.tolist()), found, tuple(hits), line, sums)
 
 

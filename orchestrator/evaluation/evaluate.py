@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ from orchestrator.training.metrics import pair_metrics, spread_of
 
 GROUPS = ("speaker", "language", "tag")
 """Columns of the manifest by which figures are told apart."""
+_SOUNDS = 20
+"""Clips whose sounds are tried under every picture; each of them in three places."""
+_SOUND_WINDOWS = 100
+"""Windows of each of these sounds."""
 _LEAST_PAIRS = 8
 """Fewer pairs of a group say nothing."""
 
@@ -73,6 +77,8 @@ class EvaluateUnit:
     """What is asked."""
     given_up: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Clips to leave aside: id -> reason and detail."""
+    elsewhere: tuple[int, ...] = ()
+    """Clips of the split whose sounds show how well a picture fits any sound; the same in all units."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -82,7 +88,7 @@ class EvaluateUnit:
     def without(self, source: str, reason: str, detail: str) -> EvaluateUnit:
         """The same unit, which leaves a clip aside."""
         given_up = {**self.given_up, source: (reason, detail)}
-        return EvaluateUnit(self.clips, self.places, self.pairs, self.towers, self.request, given_up)
+        return replace(self, given_up=given_up)
 
     def run(self) -> Iterator[Message]:
         """Judge the clips.
@@ -91,6 +97,7 @@ class EvaluateUnit:
             OrchestratorError: the network or the storage fails; no clip is to blame.
         """
         towers = self.towers()
+        sounds = {place: self._sound(towers, place) for place in self.elsewhere}
         for place, pairs in zip(self.places, self.pairs, strict=True):
             row = self.clips.clips[place]
             yield ClipStarted(row.clip_id)
@@ -99,8 +106,17 @@ class EvaluateUnit:
                 continue
             asked = self.request
             clip = of_corpus(self.clips, place)
-            report = judge_clip(towers, clip, place, pairs, stride=asked.stride, offsets=asked.offsets)
+            others = [sound for other, sound in sounds.items() if other != place]
+            report = judge_clip(
+                towers, clip, place, pairs, stride=asked.stride, offsets=asked.offsets, elsewhere=others
+            )
             yield ClipJudged(row.clip_id, seconds=row.duration_s, report=report)
+
+    def _sound(self, towers: Towers, place: int) -> NDArray[np.float32]:
+        clip = of_corpus(self.clips, place)
+        starts = clip.audio_starts(towers.num_frames)[:_SOUND_WINDOWS]
+        known = (self.clips.corpus.fingerprint, self.clips.name, place)
+        return towers.remembered(known, lambda: towers.embed(clip, starts[:0], starts).audio_AE)
 
 
 @dataclass(frozen=True)
@@ -178,6 +194,9 @@ class Plan:
         """The work in `count` parts, or as many as there are clips."""
         clips, pairs = self.pair_list.clips, self.pair_list.pairs
         places = range(len(clips.clips)) if request.offsets else sorted(self.of_clip)
+        every, sounds = len(clips.clips), min(len(clips.clips), _SOUNDS)
+        spread = tuple(number * every // sounds for number in range(sounds))
+        elsewhere = spread if request.offsets and every > 1 else ()
         found = []
         for part in np.array_split(np.array(places), max(1, min(count, len(places)))):
             own = tuple(int(place) for place in part)
@@ -185,7 +204,7 @@ class Plan:
                 tuple(Pair(pairs[n].frame_start, pairs[n].audio_start) for n in self.of_clip.get(place, ()))
                 for place in own
             )
-            found.append(EvaluateUnit(clips, own, asked, towers, request))
+            found.append(EvaluateUnit(clips, own, asked, towers, request, elsewhere=elsewhere))
         return found
 
 
@@ -215,7 +234,7 @@ def conclude(
     """
     reports, clips = sorted(reports, key=lambda report: report.clip), plan.pair_list.clips
     rows = tuple(clips.clips[report.clip] for report in reports)
-    cosines, labels = _cosines(plan, reports), np.array([pair.label for pair in plan.pair_list.pairs], np.int8)
+    cosines, labels = cosines_of(plan, reports), np.array([pair.label for pair in plan.pair_list.pairs], np.int8)
     of_pair = [pair.clip for pair in plan.pair_list.pairs]
     by = "speaker" if len({clips.clips[clip].speaker for clip in of_pair}) > 1 else "clip"
     who = np.array([row.speaker if by == "speaker" else row.clip_id for row in clips.clips])
@@ -258,13 +277,28 @@ def evaluate_here(
     Raises:
         OrchestratorError: as `EvaluateUnit.run` and `conclude`.
     """
+    reports = reports_here(plan, towers, request, on_done)
+    return conclude(plan, reports, checkpoint, step=step, notes=notes)
+
+
+def reports_here(
+    plan: Plan,
+    towers: Towers,
+    request: Request | None = None,
+    on_done: Callable[[ClipDone], None] = lambda _: None,
+) -> list[ClipReport]:
+    """Judge all clips in this process, without putting anything together.
+
+    Raises:
+        OrchestratorError: as `EvaluateUnit.run`.
+    """
     reports = []
     for unit in plan.units(lambda: towers, request or Request(), 1):
         for message in unit.run():
             if isinstance(message, ClipJudged):
                 on_done(message)
                 reports += [message.report] if message.report else []
-    return conclude(plan, reports, checkpoint, step=step, notes=notes)
+    return reports
 
 
 def _without_nan(plain: Any) -> Any:
@@ -276,8 +310,12 @@ def _without_nan(plain: Any) -> Any:
     return None if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
-def _cosines(plan: Plan, reports: Sequence[ClipReport]) -> NDArray[np.float32]:
-    """(N,) in the order of the list."""
+def cosines_of(plan: Plan, reports: Sequence[ClipReport]) -> NDArray[np.float32]:
+    """(N,) cosines of the pairs, in the order of the list.
+
+    Raises:
+        DataError: `not_judged` when a clip with pairs is missing.
+    """
     cosines = np.full(len(plan.pair_list.pairs), np.nan, np.float32)
     for report in reports:
         cosines[list(plan.of_clip.get(report.clip, ()))] = report.cosines

@@ -9,7 +9,7 @@ to the rounding of another batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,6 +83,13 @@ class Towers:
         self.model, self.num_frames = model, model.config.num_frames
         self._batch, self._device = batch, device or torch.device("cpu")
         self._precision, self._alive = precision, alive
+        self._known: dict[Hashable, Floats] = {}
+
+    def remembered(self, key: Hashable, embed: Callable[[], Floats]) -> Floats:
+        """Embeddings that many clips are compared with: computed once for all units that this process works on."""
+        if key not in self._known:
+            self._known[key] = embed()
+        return self._known[key]
 
     @torch.no_grad()
     def embed(self, clip: Material, video_starts: Ints, audio_starts: Ints) -> ClipEmbeddings:

@@ -1,0 +1,100 @@
+"""The command `compare`: several checkpoints on the same pairs, and which one to use."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.cli.console import AsJson, out, print_json, print_lines, print_notes
+
+if TYPE_CHECKING:
+    from orchestrator.evaluation.compare import Comparison
+    from orchestrator.training.comparison import Estimate, Metric
+
+
+def compare(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Checkpoints, two or more; also URIs.")],
+    data: Annotated[str, typer.Option("--data", help="The folder that `prepare` wrote; also a URI.")],
+    split: Annotated[Literal["val", "train", "all"], typer.Option(help="Which clips.")] = "val",
+    pairs: Annotated[int, typer.Option(min=2, help="Balanced pairs to judge.")] = 2048,
+    pair_list: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A stored list of pairs; a missing file is written.")
+    ] = None,
+    metric: Annotated[Literal["auc", "accuracy", "loss"], typer.Option(help="The figure that counts.")] = "auc",
+    offsets: Annotated[bool, typer.Option(help="Compare how often the A/V offset is found, too; slower.")] = True,
+    stride: Annotated[int, typer.Option(min=1, help="Frames between windows, for offsets; more is faster.")] = 1,
+    folder: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="A folder or URI for comparison.json and .png.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which of several checkpoints is best, and whether that is more than luck."""
+    from orchestrator.runtime.compare import compare as judge
+
+    counts: dict[str, Metric] = {"auc": "val/auc", "accuracy": "val/accuracy", "loss": "val/loss"}
+    found = judge(
+        files,
+        data,
+        split=split,
+        pairs=pairs,
+        pair_list=pair_list,
+        metric=counts[metric],
+        offsets=offsets,
+        stride=stride,
+    )
+    if folder is not None:
+        _store(found, folder)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    _show(found)
+
+
+def _store(found: Comparison, folder: str) -> None:
+    """The figures and the chart."""
+    from orchestrator.charts.comparison import comparison_chart
+    from orchestrator.storage import open_folder
+
+    target, picture = open_folder(folder), io.BytesIO()
+    comparison_chart(found.standings, found.metric, found.use).savefig(picture, format="png")
+    target.write("comparison.json", json.dumps(found.to_dict(), indent=1).encode())
+    target.write("comparison.png", picture.getvalue())
+
+
+def _show(found: Comparison) -> None:
+    from orchestrator.evaluation.compare import TITLES
+
+    names = list(found.standings[0].figures)
+    heads = ["checkpoint", *(TITLES[name] for name in names), f"{TITLES[found.metric]} over {found.reference}"]
+    rows = []
+    for standing in found.standings:
+        values = [_value(standing.figures[name]) for name in names if name in standing.figures]
+        gain = "" if standing.name == found.reference else _gain(standing.over_reference[found.metric])
+        rows.append([standing.name, *values, gain])
+    if out.is_terminal:
+        table = Table(*map(escape, heads), box=None)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        out.print(table)
+    else:
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        lines = (zip(row, widths, strict=True) for row in (heads, *rows))
+        print_lines("  ".join(f"{cell:<{width}}" for cell, width in line).rstrip() for line in lines)
+    print_lines([found.advice])
+    where = f"{found.pairs} pairs of {found.split} clips of {found.corpus}, pair list {found.pairs_hash[:12]}"
+    print_lines([f"{where}; intervals draw each {found.clusters} anew"])
+    print_notes(found.notes)
+
+
+def _value(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def _gain(found: Estimate) -> str:
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
