@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.cli.console import AsJson, out, print_json, print_lines, print_notes
+from orchestrator.cli.evaluate import Experiment, Record, Storage, Tracking
 
 if TYPE_CHECKING:
     from orchestrator.evaluation.compare import Comparison
@@ -29,13 +29,15 @@ def compare(
     metric: Annotated[Literal["auc", "accuracy", "loss"], typer.Option(help="The figure that counts.")] = "auc",
     offsets: Annotated[bool, typer.Option(help="Compare how often the A/V offset is found, too; slower.")] = True,
     stride: Annotated[int, typer.Option(min=1, help="Frames between windows, for offsets; more is faster.")] = 1,
-    folder: Annotated[
-        str | None, typer.Option("--out", metavar="DIR", help="A folder or URI for comparison.json and .png.")
-    ] = None,
+    storage: Storage = Path("runs"),
+    tracking: Tracking = None,
+    experiment: Experiment = "syncnet",
+    record: Record = True,
     as_json: AsJson = False,
 ) -> None:
     """Which of several checkpoints is best, and whether that is more than luck."""
     from orchestrator.runtime.compare import compare as judge
+    from orchestrator.runtime.recording import Shelf
 
     counts: dict[str, Metric] = {"auc": "val/auc", "accuracy": "val/accuracy", "loss": "val/loss"}
     found = judge(
@@ -47,24 +49,13 @@ def compare(
         metric=counts[metric],
         offsets=offsets,
         stride=stride,
+        shelf=Shelf.under(storage, tracking, experiment) if record else None,
+        console=Console(quiet=True) if as_json else out,
     )
-    if folder is not None:
-        _store(found, folder)
     if as_json:
         print_json(found.to_dict())
         return
     _show(found)
-
-
-def _store(found: Comparison, folder: str) -> None:
-    """The figures and the chart."""
-    from orchestrator.charts.comparison import comparison_chart
-    from orchestrator.storage import open_folder
-
-    target, picture = open_folder(folder), io.BytesIO()
-    comparison_chart(found.standings, found.metric, found.use).savefig(picture, format="png")
-    target.write("comparison.json", json.dumps(found.to_dict(), indent=1).encode())
-    target.write("comparison.png", picture.getvalue())
 
 
 def _show(found: Comparison) -> None:

@@ -70,7 +70,7 @@ def evaluate(
         print_json(found.to_dict())
     else:
         _show(found)
-    raise typer.Exit(int(any(not control.passed for control in found.controls)))
+    raise typer.Exit(int(any(control.passed is False for control in found.controls)))
 
 
 def _show(found: Any) -> None:
@@ -80,8 +80,8 @@ def _show(found: Any) -> None:
     out.print(f"{listed}; intervals hold in 95% of such corpora, drawn by {found.clusters}", soft_wrap=True)
     out.print(f"{found.verdict.state}: {found.verdict.why}", markup=False, soft_wrap=True)
     for control in found.controls:
-        state = "passed" if control.passed else "FAILED"
-        out.print(f"control {control.name}: {state}, {control.why}", markup=False, soft_wrap=True)
+        state = {True: "passed", False: "FAILED", None: "not shown"}[control.passed]
+        out.print(f"control {control.name}: {state}; {control.why}", markup=False, soft_wrap=True)
     print_notes(list(found.notes))
 
 

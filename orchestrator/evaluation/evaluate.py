@@ -13,7 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from orchestrator.evaluation.towers import Towers
 from orchestrator.training.chance import Verdict, judge
 from orchestrator.training.evaluation import PairList
 from orchestrator.training.metrics import pair_metrics, spread_of
+
+if TYPE_CHECKING:  # controls are asked of an evaluation's plan
+    from orchestrator.evaluation.controls.result import ControlResult
 
 GROUPS = ("speaker", "language", "tag")
 """Columns of the manifest by which figures are told apart."""
@@ -155,7 +158,7 @@ class Evaluation:
     """What was drawn anew for the intervals: `speaker`, or `clip` where there is but one speaker."""
     notes: tuple[str, ...] = ()
     """What a person should know before believing the figures."""
-    controls: tuple[Any, ...] = ()
+    controls: tuple[ControlResult, ...] = ()
     """Outcomes that are known, if they were looked at."""
 
     def figure(self, name: str) -> Figure:
@@ -345,7 +348,7 @@ def _groups(
     for column in GROUPS:
         values = np.array([str(getattr(row, column)) for row in clips])
         drawn = np.array([row.clip_id if column == "speaker" else row.speaker for row in clips])
-        for value in sorted(set(values)) if len(set(values)) > 1 else ():
+        for value in sorted(set(values.tolist())) if len(set(values)) > 1 else ():
             mine = np.flatnonzero(values[of_pair] == value)
             if len(mine) < _LEAST_PAIRS or len(set(labels[mine].tolist())) < 2:
                 continue

@@ -156,7 +156,7 @@ def offset_figures(reports: Sequence[ClipReport], clusters: NDArray[Any]) -> lis
             figures.append(
                 _figure(
                     f"offset_accuracy_{windows}_within_{within}",
-                    f"offset found within {within} frames, {windows} windows averaged",
+                    f"offset found within {within} frame{'' if within == 1 else 's'}, {windows} windows averaged",
                     ratio_interval(right, counts, clusters, share=True),
                     (2 * within + 1) / _OFFSETS,
                     f"share of places where the best of {_OFFSETS} offsets is the corpus's own, give or take {within}",

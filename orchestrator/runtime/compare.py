@@ -6,23 +6,28 @@ not turn out to be unreadable after an hour.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
+from orchestrator.charts.comparison import comparison_chart
 from orchestrator.checkpoint import InspectReport, inspect, load_model
+from orchestrator.config.data import DataConfig
 from orchestrator.data.corpus import Corpus, SplitName
-from orchestrator.data.corpus.pairs import write_pairs
 from orchestrator.errors import DataError
 from orchestrator.evaluation.compare import Comparison
 from orchestrator.evaluation.compare import compare as judge
-from orchestrator.evaluation.evaluate import Request, cosines_of, plan_evaluation, reports_here
+from orchestrator.evaluation.evaluate import Request, cosines_of, plan_evaluation
 from orchestrator.evaluation.paired import Entry, centred, short_names
 from orchestrator.evaluation.towers import Towers
+from orchestrator.runtime.judging import run_judging
+from orchestrator.runtime.recording import Finding, Shelf, told
 from orchestrator.storage import redacted
 from orchestrator.training.comparison import Metric
-from orchestrator.training.evaluation import PairList
+from orchestrator.training.evaluation import PairList, fixed_pairs
 from orchestrator.training.fitting import check_fits
 
 
@@ -39,8 +44,8 @@ def compare(
     batch: int = 64,
     device: str | None = None,
     precision: str = "fp32",
-    on_judged: Callable[[Entry], None] = lambda _: None,
-    alive: Callable[[], None] = lambda: None,
+    shelf: Shelf | None = None,
+    console: Console | None = None,
 ) -> Comparison:
     """Compare readable checkpoints on the fixed pairs of a prepared corpus.
 
@@ -57,8 +62,8 @@ def compare(
         batch: windows that go through a tower at once.
         device: where to compute; a GPU if there is one.
         precision: as `train.precision`.
-        on_judged: called after each checkpoint, for records.
-        alive: called after every batch.
+        shelf: where the table, the picture and the MLflow run are kept; none keeps nothing.
+        console: where progress is shown; none shows nothing.
 
     Raises:
         OrchestratorError: a checkpoint or the corpus cannot be used.
@@ -70,34 +75,56 @@ def compare(
     corpus = Corpus.open(data)
     for report in reports:
         check_fits(corpus, report.model)
-    fixed = _pairs(corpus, split, max(report.model.num_frames for report in reports), pairs, pair_list)
+    frames = max(report.model.num_frames for report in reports)
+    fixed = fixed_pairs(pair_list, corpus, split, frames, pairs, DataConfig())
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     request = Request(stride, offsets, batch)
-    entries = []
+    entries, shown = [], console or Console(quiet=True)
     for name, checkpoint, report in zip(
         short_names(list(map(redacted, checkpoints))), checkpoints, reports, strict=True
     ):
-        towers = Towers(load_model(checkpoint).to(target), batch, target, precision, alive)
-        entries.append(_entry(name, report, fixed, towers, request))
-        on_judged(entries[-1])
-    return judge(entries, fixed, metric=metric, notes=_notes(corpus, reports))
+        towers = Towers(load_model(checkpoint).to(target), batch, target, precision)
+        entries.append(_entry(name, report, fixed, towers, request, shown))
+    compared = judge(entries, fixed, metric=metric, notes=_notes(corpus, reports))
+    if shelf is not None:
+        told(shown, shelf.keep(_finding(compared)))
+    return compared
 
 
-def _pairs(corpus: Corpus, split: SplitName, num_frames: int, count: int, stored: str | Path | None) -> PairList:
-    """The stored list; a new one, which is stored under that name; or one that is not stored."""
-    if stored is not None and Path(stored).exists():
-        return PairList.stored(stored, corpus, split, num_frames)
-    fixed = PairList.of(corpus, split, num_frames, count)
-    if stored is not None:
-        write_pairs(Path(stored), fixed.pairs, fixed.clips, num_frames)
-    return fixed
-
-
-def _entry(name: str, report: InspectReport, fixed: PairList, towers: Towers, request: Request) -> Entry:
+def _entry(
+    name: str, report: InspectReport, fixed: PairList, towers: Towers, request: Request, console: Console
+) -> Entry:
     plan = plan_evaluation(centred(fixed, towers.num_frames))
-    judged = reports_here(plan, towers, request)
-    cosines = cosines_of(plan, judged)
-    return Entry(name, report.path, towers.num_frames, fixed.hash, cosines, tuple(judged), report.parameters)
+    judged = run_judging(name, plan, lambda: towers, request, console)
+    return Entry(
+        name, report.path, towers.num_frames, fixed.hash, cosines_of(plan, judged), tuple(judged), report.parameters
+    )
+
+
+def _finding(found: Comparison) -> Finding:
+    asked = [*(standing.checkpoint for standing in found.standings), found.pairs_hash, found.metric]
+    mark = hashlib.sha256("\n".join(asked).encode()).hexdigest()[:8]
+    metrics = {
+        f"{standing.name}/{name}": figure.value
+        for standing in found.standings
+        for name, figure in standing.figures.items()
+    }
+    return Finding(
+        kind="compare",
+        name=f"compare-{len(found.standings)}-{mark}",
+        facts={
+            "checkpoints": {standing.name: standing.checkpoint for standing in found.standings},
+            "corpus": found.corpus,
+            "split": found.split,
+            "pairs": found.pairs,
+            "pairs_hash": found.pairs_hash,
+        },
+        metrics=metrics,
+        step=0,
+        result=found.to_dict(),
+        pictures={"comparison.png": comparison_chart(found.standings, found.metric, found.use)},
+        tags={"use": found.use or "none", "advice": found.advice},
+    )
 
 
 def _notes(corpus: Corpus, reports: Sequence[InspectReport]) -> list[str]:

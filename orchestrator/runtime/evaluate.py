@@ -16,12 +16,16 @@ from orchestrator.checkpoint import ModelOption
 from orchestrator.config.data import DataConfig
 from orchestrator.data.corpus import Corpus, SplitName
 from orchestrator.data.corpus.scores import write_scores
-from orchestrator.data.work import ClipDone
-from orchestrator.evaluation.clips import ClipReport
-from orchestrator.evaluation.evaluate import ClipJudged, Evaluation, Plan, Request, conclude, plan_evaluation
-from orchestrator.runtime.judging import Judge, is_distributed, parts, towers_for
-from orchestrator.runtime.recording import Finding, Kept, Shelf
-from orchestrator.runtime.stage import run_stage
+from orchestrator.evaluation.controls import controls_here
+from orchestrator.evaluation.evaluate import Evaluation, Plan, Request, conclude, plan_evaluation
+from orchestrator.evaluation.report import (
+    evaluation_advice,
+    evaluation_figures,
+    evaluation_report,
+    evaluation_samples,
+)
+from orchestrator.runtime.judging import Judge, is_distributed, parts, run_judging, towers_for
+from orchestrator.runtime.recording import Finding, Shelf, told
 from orchestrator.runtime.units import TaskShape
 from orchestrator.storage import redacted
 from orchestrator.training.evaluation import fixed_pairs
@@ -91,43 +95,30 @@ def evaluate(
     shifts = DataConfig(min_shift=asked.min_shift, max_shift=asked.max_shift)
     frames = judge.model.config.num_frames
     plan = plan_evaluation(fixed_pairs(asked.pair_list, corpus, asked.split, frames, asked.pairs, shifts))
-    reports = _judged(judge, plan, asked, device, workers, gpus, console)
+    distributed = is_distributed(workers)
+    towers = towers_for(judge.model, asked.batch, device, distributed=distributed)
+    request = Request(stride=asked.stride, offsets=asked.offsets)
+    shape = TaskShape(gpus=gpus) if distributed else None
+    reports = run_judging("evaluate", plan, towers, request, console, shape, parts(workers))
     found = conclude(plan, reports, judge.name, step=judge.step, notes=notes)
+    if asked.controls:
+        found = replace(found, controls=controls_here(plan, towers_for(judge.model, asked.batch, device)()))
     if asked.scores is not None:
         listed = plan.pair_list
         write_scores(Path(asked.scores), listed.table(), listed.scores(judge.step, found.tensor()))
     if shelf is not None:
-        told(console, shelf.keep(_finding(found, judge, asked)))
+        console.print("writes the report", style="dim")
+        told(console, shelf.keep(_finding(found, plan, judge, asked)))
     return found
 
 
-def told(console: Console, kept: Kept) -> None:
-    """Say where a finding lies."""
-    for name, place in kept.places.items():
-        console.print(f"{name}: {place}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _judged(
-    judge: Judge, plan: Plan, asked: Options, device: str | None, workers: int | None, gpus: float, console: Console
-) -> list[ClipReport]:
-    distributed = is_distributed(workers)
-    towers = towers_for(judge.model, asked.batch, device, distributed=distributed)
-    units = plan.units(towers, Request(stride=asked.stride, offsets=asked.offsets), parts(workers))
-    reports: list[ClipReport] = []
-
-    def on_done(done: ClipDone) -> None:
-        if isinstance(done, ClipJudged) and done.report is not None:
-            reports.append(done.report)
-
-    run_stage("evaluate", units, console, TaskShape(gpus=gpus), here=not distributed, on_done=on_done)
-    return reports
-
-
-def _finding(found: Evaluation, judge: Judge, asked: Options) -> Finding:
+def _finding(found: Evaluation, plan: Plan, judge: Judge, asked: Options) -> Finding:
     # the same checkpoint on the same pairs is the same finding
     mark = hashlib.sha256("\n".join([judge.name, found.pairs_hash, found.split]).encode()).hexdigest()[:8]
     figures = {f"eval/{figure.name}": figure for figure in found.figures}
     ends = {f"{name}_{end}": getattr(one, end) for name, one in figures.items() for end in ("low", "high")}
+    samples = evaluation_samples(plan.pair_list.clips.corpus, found, plan.pair_list)
+    advice = evaluation_advice(found, found.controls)
     return Finding(
         kind="evaluate",
         name=f"evaluate-{_label(judge.name)}-{mark}",
@@ -143,8 +134,15 @@ def _finding(found: Evaluation, judge: Judge, asked: Options) -> Finding:
         metrics={name: one.value for name, one in figures.items()} | ends,
         step=judge.step,
         result=found.to_dict(),
-        tags={"learning.state": found.verdict.state},
+        pictures=evaluation_figures(found),
+        page=evaluation_report(found, samples, controls=found.controls or None, advice=advice),
+        tags={"learning.state": found.verdict.state, **_controls(found)},
     )
+
+
+def _controls(found: Evaluation) -> dict[str, str]:
+    words = {True: "passed", False: "failed", None: "not shown"}
+    return {f"control.{control.name}": words[control.passed] for control in found.controls}
 
 
 def _label(name: str) -> str:

@@ -15,13 +15,19 @@ from typing import Any
 
 import ray
 import torch
+from rich.console import Console
 
 from orchestrator.checkpoint import ModelOption, is_complete, load_model, read_plain
 from orchestrator.config.schema import ScaleConfig
 from orchestrator.data.corpus import Corpus
+from orchestrator.data.work import ClipDone
+from orchestrator.evaluation.clips import ClipReport
+from orchestrator.evaluation.evaluate import ClipJudged, Plan, Request
 from orchestrator.evaluation.towers import Towers
 from orchestrator.models import SyncNet
 from orchestrator.runtime import cluster
+from orchestrator.runtime.stage import run_stage
+from orchestrator.runtime.units import TaskShape
 from orchestrator.storage import redacted
 from orchestrator.training.fitting import check_fits
 
@@ -96,6 +102,39 @@ def towers_for(
         return lambda: towers
     cluster.connect(ScaleConfig(num_workers=os.cpu_count() or 1))
     return _Travelling(ray.put(model), batch, device)
+
+
+def run_judging(
+    label: str,
+    plan: Plan,
+    towers: Callable[[], Towers],
+    request: Request,
+    console: Console,
+    shape: TaskShape | None = None,
+    count: int = 1,
+) -> list[ClipReport]:
+    """Judge the clips of an evaluation and show how it goes.
+
+    Args:
+        label: what is being done.
+        plan: the pairs.
+        towers: as `towers_for` gives it.
+        request: what is asked of every clip.
+        console: where progress is shown.
+        shape: what a task on Ray needs; none judges in this process.
+        count: into how many units the work is cut.
+
+    Raises:
+        OrchestratorError: as `run_stage`.
+    """
+    reports: list[ClipReport] = []
+
+    def on_done(done: ClipDone) -> None:
+        if isinstance(done, ClipJudged) and done.report is not None:
+            reports.append(done.report)
+
+    run_stage(label, plan.units(towers, request, count), console, shape, here=shape is None, on_done=on_done)
+    return reports
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from orchestrator.runtime.job import describe
 from orchestrator.runtime.paths import require_lasting, writable
 from orchestrator.storage import redacted
@@ -127,6 +129,12 @@ class Kept:
         """For a card: where to look."""
         page = self.folder / REPORT
         return {"report": str(page if page.exists() else self.folder), "open MLflow": open_hint(self.tracking_uri)}
+
+
+def told(console: Console, kept: Kept) -> None:
+    """Say where a finding lies."""
+    for name, place in kept.places.items():
+        console.print(f"{name}: {place}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _files(finding: Finding) -> dict[str, bytes]:
