@@ -158,7 +158,7 @@ def _whole(axis: Axis, most: int = 9) -> None:
     """Marks at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(most, integer=True))
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10], integer=True))
 
 
 def _offset_axis(axes: Axes, reach: int) -> None:
