@@ -40,7 +40,8 @@ def score(
     max_offset: Annotated[int, typer.Option(min=2, max=100, help="Frames to either side that are tried.")] = 15,
     max_seconds: Annotated[float, typer.Option(min=1, help="Judge no more of each video than this.")] = 300,
     folder: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write scores.csv, scores.json and a chart of each.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write a report, a table, JSON and a chart of each."),
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table to this file.")] = None,
     as_json: AsJson = False,
@@ -61,7 +62,7 @@ def score(
             on_done=on_done,
         )
     written = [str(write_csv(csv, scores))] if csv is not None else []
-    written += [str(write_scores(folder, scores))] if folder is not None else []
+    written += [str(write_scores(folder, scores, checkpoint))] if folder is not None else []
     if as_json:
         print_json([each.to_dict() for each in scores])
     else:

@@ -1,7 +1,8 @@
 """The scores of a batch of videos as files: a table, all figures, a chart of each, and the report.
 
 File contract of a folder: `scores.csv` (a row for each video), `scores.json` (everything; a list, each with the name of
-its chart), `timelines/<name>-<hash of the path>.png`. Files of an earlier batch with the same videos are replaced.
+its chart), `timelines/<name>-<hash of the path>.png`, `report.html`. Files of an earlier batch with the same videos are
+replaced.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pathlib import Path
 
 from orchestrator.charts.timeline import timeline_figure
 from orchestrator.data.files import printable
+from orchestrator.evaluation.report import REPORT, score_report
+from orchestrator.evaluation.report.scored import scored_videos
 from orchestrator.evaluation.score import VideoScore
 from orchestrator.evaluation.verdicts import IN_SYNC_FRAMES
-from orchestrator.storage import open_folder
+from orchestrator.storage import open_folder, redacted
 
 _TIMELINES = "timelines"
 
@@ -34,8 +37,13 @@ def write_csv(file: Path, scores: Sequence[VideoScore]) -> Path:
     return file
 
 
-def write_scores(folder: str | Path, scores: Sequence[VideoScore]) -> str | Path:
+def write_scores(folder: str | Path, scores: Sequence[VideoScore], checkpoint: str) -> str | Path:
     """Write everything about these scores into a folder, which may exist.
+
+    Args:
+        folder: a path or URI.
+        scores: of all videos.
+        checkpoint: the network that scored them.
 
     Raises:
         StorageError: it cannot be written.
@@ -50,6 +58,8 @@ def write_scores(folder: str | Path, scores: Sequence[VideoScore]) -> str | Path
         plain.append({**score.to_dict(), "chart": chart})
     out.write("scores.csv", _csv(scores).encode())
     out.write("scores.json", json.dumps(plain, indent=1).encode("ascii"))
+    page = score_report(scored_videos(scores), redacted(checkpoint))
+    out.write(REPORT, page.encode("utf-8", "replace"))
     return folder
 
 

@@ -204,7 +204,9 @@ def test_faces_are_found_and_each_stretch_is_judged(towers: Towers, tmp_path: Pa
 def test_files_of_a_batch_do_not_collide(towers: Towers, tmp_path: Path) -> None:
     files = [write_talk(tmp_path / place / "talk.mp4", seed=seed) for seed, place in enumerate(("a", "b"))]
     scores = [score_video(file, towers, face="aligned") for file in files]
-    write_scores(tmp_path / "out", [*scores, score_video(tmp_path / "none.mp4", towers)])
+    write_scores(tmp_path / "out", [*scores, score_video(tmp_path / "none.mp4", towers)], "net.pt")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:video/webm") == len(scores) and "none.mp4" in page and "net.pt" in page
     plain = json.loads((tmp_path / "out" / "scores.json").read_text())
     charts = [each["chart"] for each in plain]
     assert len(set(charts)) == 3 and charts[2] == ""
