@@ -1,4 +1,4 @@
-"""Comparisons: values and gains are those of other computations, ties are ties, and what cannot be compared is refused."""
+"""Comparisons: values and gains are those of other computations, ties are ties, and what is unlike is refused."""
 
 from __future__ import annotations
 
