@@ -47,6 +47,8 @@ Floats = NDArray[np.float64]
 RESAMPLES = 2000
 """Draws of clips: they know a standard error to 1.6%."""
 _SEED = 0
+_TELLING = 10
+"""Of so many of what is drawn anew both outcomes must be known before a standard error is believed."""
 _LARGEST = {"val/accuracy": 1.0, "val/auc": 1.0, "val/loss": LARGEST_LOSS}
 """What each figure is at most; all of them are at least 0."""
 
@@ -121,7 +123,7 @@ def ratio_interval(
         parts: (N,) what each clip adds to the numerator.
         counts: (N,) what it adds to the denominator, at least 0; not all are 0.
         clusters: (N,) what is drawn anew, e.g. the speaker of each clip, by any name.
-        share: the ratio is one of a whole, in [0, 1]; places within a clip never count as independent.
+        share: the ratio is one of a whole, in [0, 1].
         confidence: chance that the interval holds the true value, in (0, 1).
     """
     place = np.unique(clusters, return_inverse=True)[1]
@@ -130,7 +132,12 @@ def ratio_interval(
     figure = _Figure(_sums(place, parts), (weights,), freedom)
     error, quantile = figure.standard_error(), student_quantile(confidence, freedom)
     if share:
-        return Estimate(figure.value, *_wilson(figure.value, error, int((np.asarray(counts) > 0).sum()), quantile))
+        clips, total = int((np.asarray(counts) > 0).sum()), float(weights.sum())
+        # how many have something to tell of the rarer outcome: with none or few, a standard error is worth little, and
+        # the places of a clip count as one
+        telling = int(np.minimum((figure.parts > 0).sum(), (figure.parts < weights).sum()))
+        cap = max(clips, round(total * min(1.0, telling / _TELLING)))
+        return Estimate(figure.value, *_wilson(figure.value, error, cap, quantile))
     return Estimate(figure.value, figure.value - quantile * error, figure.value + quantile * error)
 
 
@@ -156,8 +163,11 @@ def statistic_interval(
     if freedom <= 0:
         return Estimate(value, *bounds)
     found = np.array([statistic(weights[place]) for weights in _draws(len(counts))[:draws]])
-    half = student_quantile(confidence, freedom) * float(np.nanstd(found)) * math.sqrt((freedom + 1) / freedom)
-    return Estimate(value, max(bounds[0], value - half), min(bounds[1], value + half))
+    error, quantile = (
+        float(np.nanstd(found)) * math.sqrt((freedom + 1) / freedom),
+        student_quantile(confidence, freedom),
+    )
+    return Estimate(value, *_within(value, error, len(place), quantile, bounds))
 
 
 def stored_gain(a: Path, b: Path, metric: Metric, confidence: float = CONFIDENCE) -> Estimate:
@@ -256,6 +266,24 @@ def _wilson(share: float, error: float, pairs: int, quantile: float) -> tuple[fl
     middle = (share + extra / 2) / (1 + extra)
     half = math.sqrt(share * (1 - share) * extra + extra**2 / 4) / (1 + extra)
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+
+
+def _within(
+    value: float, error: float, pairs: int, quantile: float, bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """The interval of a figure with bounds, which reaches further away from the nearer of them.
+
+    It is symmetric in the logarithm of the odds, where figures near a bound are nearly normal; and of a figure at a
+    bound, where nothing has been seen to vary, it is that of a share of so many pairs.
+    """
+    low, high = bounds
+    place, spread = (value - low) / (high - low), error / (high - low)
+    if 0 < place < 1 and spread > 0:
+        odds, reach = math.log(place / (1 - place)), quantile * spread / (place * (1 - place))
+        ends = tuple((1 + math.tanh((odds + side * reach) / 2)) / 2 for side in (-1, 1))
+    else:
+        ends = _wilson(min(max(place, 0.0), 1.0), spread, pairs, quantile)
+    return min(low + (high - low) * ends[0], value), max(low + (high - low) * ends[1], value)
 
 
 def _require_same_pairs(a: tuple[Path, ScoredPairs], b: tuple[Path, ScoredPairs]) -> None:

@@ -38,16 +38,16 @@ class Drawn:
     """(N,) the speaker of each pair."""
 
 
-def draw(rng: np.random.Generator, speakers: int) -> Drawn:
-    """Speakers are easy or hard, and their clips more or less so."""
+def draw(rng: np.random.Generator, speakers: int, level: float = 1.0) -> Drawn:
+    """Speakers are easy or hard, and their clips more or less so; at a higher level all are easier."""
     who = np.repeat(np.arange(speakers), CLIPS)
     ease = np.repeat(rng.normal(0, 0.7, speakers), CLIPS) + rng.normal(0, 0.5, speakers * CLIPS)
     places = rng.integers(5, 40, len(who))
-    right = rng.binomial(places, 1 / (1 + np.exp(-1 - ease)))
+    right = rng.binomial(places, 1 / (1 + np.exp(-level - ease)))
     labels = np.tile(np.array([1, 0], np.int8), len(who) * WINDOWS)
     of_pair = np.repeat(np.arange(len(who)), 2 * WINDOWS)
     shift = np.repeat(rng.normal(0, 0.3, speakers), CLIPS)[of_pair]
-    raw = (1 + 0.4 * ease[of_pair]) * (2 * labels - 1) + shift + rng.normal(0, 1, len(labels))
+    raw = (level + 0.4 * ease[of_pair]) * (2 * labels - 1) + shift + rng.normal(0, 1, len(labels))
     cosines = (1 / (1 + np.exp(-raw))).astype(np.float32)
     return Drawn(who, places, right, 2 + ease + rng.normal(0, 0.3, len(who)), cosines, labels, who[of_pair])
 
@@ -81,10 +81,10 @@ KINDS: dict[str, Callable[[Drawn], Estimate]] = {
 }
 
 
-def truth() -> dict[str, float]:
+def truth(level: float = 1.0) -> dict[str, float]:
     """Each figure over very many speakers; the AUC of groups of them, since it is made of pairs of speakers."""
-    drawn = draw(np.random.default_rng(0), 20_000)
-    parts = [draw(np.random.default_rng(seed), 1000) for seed in range(1, 9)]
+    drawn = draw(np.random.default_rng(0), 20_000, level)
+    parts = [draw(np.random.default_rng(seed), 1000, level) for seed in range(1, 9)]
     auc = float(np.mean([value_interval("val/auc", p.cosines, p.labels, 0 * p.owners).value for p in parts]))
     loss = value_interval("val/loss", drawn.cosines, drawn.labels, 0 * drawn.owners).value
     return {
@@ -98,12 +98,12 @@ def truth() -> dict[str, float]:
     }
 
 
-def coverage(speakers: int, runs: int, seed: int = 1) -> dict[str, float]:
+def coverage(speakers: int, runs: int, level: float = 1.0, seed: int = 1) -> dict[str, float]:
     """How often each interval holds the truth."""
-    rng, true = np.random.default_rng(seed), truth()
+    rng, true = np.random.default_rng(seed), truth(level)
     inside = dict.fromkeys(KINDS, 0)
     for _ in range(runs):
-        drawn = draw(rng, speakers)
+        drawn = draw(rng, speakers, level)
         for kind, interval in KINDS.items():
             found = interval(drawn)
             inside[kind] += found.low <= true[kind] <= found.high
@@ -148,4 +148,6 @@ def test_the_edges_of_what_is_known() -> None:
 
 if __name__ == "__main__":
     for count in (8, 20, 40):
-        print(count, coverage(count, 1000))
+        for ease in (1.0, 3.0):
+            shares = {kind: round(float(share), 3) for kind, share in coverage(count, 500, ease).items()}
+            print(count, ease, shares, flush=True)
