@@ -23,6 +23,7 @@ err = logs.console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Checkpoint = Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint file or folder, or the URI of one.")]
+Prepared = Annotated[str, typer.Argument(metavar="DIR", help="The folder or URI that `prepare` wrote.")]
 ModelFile = Annotated[
     Path | None, typer.Option("--model-config", "--config", help="A YAML file that describes the network.")
 ]

@@ -10,14 +10,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from orchestrator.cli.console import AsJson, out, print_card, print_json, print_notes
+from orchestrator.cli import manifest
+from orchestrator.cli.console import AsJson, Prepared, out, print_card, print_json, print_notes
 
 app = typer.Typer(no_args_is_help=True, help="Look at prepared data.")
 Videos = Annotated[
     str, typer.Argument(metavar="VIDEOS", help="A folder of videos or a list of them (fileslist.txt); a path or a URI.")
 ]
-Prepared = Annotated[str, typer.Argument(metavar="DIR", help="The folder or URI that `prepare` wrote.")]
 Layout = Annotated[
     str, typer.Option(help="How the videos lie: auto, folder, voxceleb2, lrs, hdtf, wav2lip, fileslist, table.")
 ]
@@ -131,6 +132,10 @@ def summary(
     _print_prepared(folder, told)
 
 
+app.command()(manifest.history)
+app.command()(manifest.undo)
+
+
 def _checked(schema: type, options: dict[str, Any], settings: list[str] | None) -> Any:
     """A stage's settings from options and `key=value` strings; all problems at once."""
     import yaml
@@ -186,6 +191,11 @@ def _print_prepared(folder: str, told: Any) -> None:
     table.add_row("all", str(told.ok), str(sum(told.speakers.values())), f"{told.hours:.2f}", style="bold")
     out.print(table)
     _print_rejected(told.rejected, {})
+    if told.audits:
+        audits = Table("audit", "clips", box=None)
+        for code, count in sorted(told.audits.items(), key=lambda item: -item[1]):
+            audits.add_row(Text(code), str(count))
+        out.print(audits)
     facts = {"manifest": told.manifest}
     if told.pending:
         facts["not prepared yet"] = told.pending

@@ -62,6 +62,10 @@ class ClipRow:
     """Of the median frame, see `AlignConfig.min_sharpness`; none where nothing was aligned."""
     bridged: int | None = None
     """Frames without a good view of the face whose place was filled in."""
+    language: str = ""
+    """What is spoken, as the list of raw videos says when the table is written."""
+    tag: str = ""
+    """Where it comes from, as that list says."""
 
     @property
     def ok(self) -> bool:
@@ -136,9 +140,14 @@ def current_record(clip: SourceClip, sources: Sources, out: Folder) -> SourceRec
 
 def write_table(out: Folder, rows: Iterable[ClipRow]) -> None:
     """Write `clips.parquet`, with names that are valid Unicode, as Parquet wants them."""
-    plain = [asdict(replace(row, speaker=printable(row.speaker), origin=printable(row.origin))) for row in rows]
+    plain = [asdict(_printable(row)) for row in rows]
     with out.writer(TABLE_NAME) as file:
         pq.write_table(pa.Table.from_pylist(plain, schema=_SCHEMA), file)
+
+
+def _printable(row: ClipRow) -> ClipRow:
+    speaker, origin, language, tag = map(printable, (row.speaker, row.origin, row.language, row.tag))
+    return replace(row, speaker=speaker, origin=origin, language=language, tag=tag)
 
 
 _SCHEMA = pa.schema(
@@ -147,4 +156,5 @@ _SCHEMA = pa.schema(
     + [("split", pa.string())]
     + [(name, pa.float32()) for name in ("face_px", "confidence", "turn", "outside", "sharpness")]
     + [("bridged", pa.int32())]
+    + [(name, pa.string()) for name in ("language", "tag")]
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.data.align.config import AlignConfig
@@ -96,11 +96,11 @@ def align_finish(root: str | Path, out: str | Path, config: AlignConfig) -> Alig
     pending = 0
     for clip in listing.clips:
         if clip.status != "ok":
-            rows.append(_refused(clip))
+            rows.append(_listed(_refused(clip), clip))
             continue
         record = current_record(clip, sources, target)
         pending += record is None
-        rows += record.rows if record is not None else ()
+        rows += [_listed(row, clip) for row in record.rows] if record is not None else []
     write_table(target, rows)
     if not pending and target.local_path is not None:
         clear_leftovers(target.local_path)
@@ -151,6 +151,11 @@ def _opened(root: str | Path, out: str | Path, config: AlignConfig) -> tuple[Fol
 def _refused(clip: SourceClip) -> ClipRow:
     """A video that the listing rejects already."""
     return ClipRow(clip.source, clip.speaker, clip.status, clip.reason, clip.detail, clip.source)
+
+
+def _listed(row: ClipRow, clip: SourceClip) -> ClipRow:
+    """A piece with what the list says of its video now, and which decides nothing about the piece."""
+    return replace(row, language=clip.language, tag=clip.tag)
 
 
 def _summary(table: str, rows: list[ClipRow], pending: int, notes: tuple[str, ...]) -> AlignSummary:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 OK, REJECTED = "ok", "rejected"
+LONGEST_OFFSET_S = 60.0
+"""More between sound and picture is a number in milliseconds or frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,10 @@ class SourceClip:
     """The rejection in a sentence."""
     origin: str = ""
     """The raw video that an aligned clip was cut from; empty for others."""
+    language: str = ""
+    """What is spoken, e.g. `en`; empty when nobody said."""
+    tag: str = ""
+    """The data set or site that it comes from; empty when nobody said."""
 
 
 @dataclass(frozen=True)

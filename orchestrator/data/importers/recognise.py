@@ -77,7 +77,7 @@ def name_layout(clips: Sequence[SourceClip], names: Set[str], layout: str) -> tu
 def tell_speakers(
     clips: Sequence[SourceClip], names: Set[str], like: NameLayout | None, rule: str, otherwise: str
 ) -> tuple[list[SourceClip], list[str]]:
-    """The clips with their speakers, and notes.
+    """The clips with their speakers and with the data set that they belong to as their tag, and notes.
 
     Args:
         clips: clips without speakers.
@@ -86,9 +86,10 @@ def tell_speakers(
         rule: the person's rule, or `auto`.
         otherwise: the rule in place of `auto` when the clips belong to no known data set.
     """
+    if like is not None:
+        clips = [_of_set(clip, like, path, names) for clip, path in zip(clips, _paths(clips), strict=True)]
     if rule == AUTO and like is not None:
-        paths = _paths(clips)
-        told = [_named(clip, like, path, names) for clip, path in zip(clips, paths, strict=True)]
+        told = [clip if clip.tag else without_speaker(clip, _strange(like)) for clip in clips]
         words = like.told
     else:
         rule = otherwise if rule == AUTO else rule
@@ -101,11 +102,13 @@ def tell_speakers(
     return told, notes
 
 
-def _named(clip: SourceClip, like: NameLayout, path: str, names: Set[str]) -> SourceClip:
+def _of_set(clip: SourceClip, like: NameLayout, path: str, names: Set[str]) -> SourceClip:
     speaker = like.speaker(path, names)
-    if speaker is None:
-        return without_speaker(clip, f"its path does not fit {like.title}: {like.lies}")
-    return replace(clip, speaker=speaker)
+    return clip if speaker is None else replace(clip, speaker=speaker, tag=like.name)
+
+
+def _strange(like: NameLayout) -> str:
+    return f"its path does not fit {like.title}: {like.lies}"
 
 
 def _paths(clips: Sequence[SourceClip]) -> list[str]:

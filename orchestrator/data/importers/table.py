@@ -1,8 +1,8 @@
 """A table of clips: `clips.parquet`, `clips.csv` or `clips.jsonl` with the columns of `SourceClip`.
 
 This is the contract between the stages: aligning writes such a table beside its clips, and anyone may write one by
-hand to say who speaks, how far sound and picture are apart, or which clips validate. `source` and `speaker` must be
-there; what is not known is left aside with a note; a bad value is one error with its line and column.
+hand to say who speaks, in which language, how far sound and picture are apart, or which clips validate. `source` and
+`speaker` must be there; what is not known is left aside with a note; a bad value is one error with its line and column.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.data.files import printable
-from orchestrator.data.importers.clips import OK, REJECTED, SourceClip
+from orchestrator.data.importers.clips import LONGEST_OFFSET_S, OK, REJECTED, SourceClip
 from orchestrator.data.importers.names import counted
 from orchestrator.data.importers.places import missing, place
 from orchestrator.errors import DataError
@@ -30,7 +30,6 @@ TABLE_NAMES = ("clips.parquet", "clips.csv", "clips.jsonl")
 REQUIRED = ("source", "speaker")
 _OF_ALIGN = frozenset({"start_s", "end_s", "face_px", "confidence", "turn", "outside", "sharpness", "bridged"})
 """What aligning says of a clip besides; for people who read the table."""
-_LONGEST_OFFSET = 60.0  # seconds; more is a number in milliseconds or frames
 _ASIDE = "give layout folder (or another) to leave the table aside"
 
 Row = tuple[str, dict[str, Any]]
@@ -134,8 +133,8 @@ def _seconds(value: Any) -> float:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not abs(number) <= _LONGEST_OFFSET:  # this way round, because of NaN
-        raise ValueError(f"must be seconds between -{_LONGEST_OFFSET:g} and {_LONGEST_OFFSET:g}, but is {value!r}")
+    if not abs(number) <= LONGEST_OFFSET_S:  # this way round, because of NaN
+        raise ValueError(f"must be seconds between -{LONGEST_OFFSET_S:g} and {LONGEST_OFFSET_S:g}, but is {value!r}")
     return number
 
 
@@ -158,6 +157,8 @@ _COLUMNS: dict[str, Callable[[Any], Any]] = {
     "reason": _text,
     "detail": _text,
     "origin": _text,
+    "language": _text,
+    "tag": _text,
 }
 
 

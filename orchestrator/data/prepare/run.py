@@ -2,15 +2,15 @@
 
 Promises: sources are only read; running again prepares only what is missing or changed, and repeats no clip that was
 finished before it was stopped; one bad clip becomes one rejected row with its reason; the same videos and settings give
-the same shard bytes. `plan_units`, `PrepareUnit.run` and `finish` are the parts that a cluster distributes;
-`prepare_local` runs them in this process.
+the same shard bytes; revisions of the manifest stay. `plan_units`, `PrepareUnit.run` and `finish` are the parts that a
+cluster distributes; `prepare_local` runs them in this process.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,12 @@ from orchestrator.config.media import FPS
 from orchestrator.data.claim import claim_folder
 from orchestrator.data.files import printable
 from orchestrator.data.importers import Listing, SourceClip, open_clips
-from orchestrator.data.manifest import MANIFEST_NAME, ManifestRow, write_manifest
+from orchestrator.data.manifest import MANIFEST_NAME, ManifestRow
 from orchestrator.data.prepare.records import PART_FOLDER, SHARD_FOLDER, current_records
 from orchestrator.data.prepare.settings import PreparationConfig, fingerprint_of
 from orchestrator.data.prepare.splits import split_speakers
 from orchestrator.data.prepare.unit import PrepareUnit
+from orchestrator.data.revisions import update_manifest
 from orchestrator.data.sources import Sources
 from orchestrator.data.work import ClipDone
 from orchestrator.storage import Folder, open_folder
@@ -73,6 +74,8 @@ class PrepareSummary:
     """Split -> hours."""
     warnings: tuple[str, ...]
     """What a person should know before training on it."""
+    audits: dict[str, int] = field(default_factory=dict)
+    """What audits said -> clips, rejected ones included; empty when nothing was audited."""
 
 
 def plan_units(root: Where, out: Where, config: PreparationConfig) -> PreparePlan:
@@ -107,16 +110,16 @@ def finish(root: Where, out: Where, config: PreparationConfig) -> PrepareSummary
     done = current_records(Sources(source, many=True), target, clips, preparation)
     rows = [_manifest_row(clip, done[clip.source].row) for clip in clips if clip.source in done]
     rows += [_refused_row(clip) for clip in listing.clips if clip.status != "ok"]
-    rows = _with_splits(rows, config.val_fraction)
-    write_manifest(target, rows)
+    prepared = _with_splits(rows, config.val_fraction)
+    rows = update_manifest(target, prepared)
     pending = len(clips) - len(done)
     if not pending:
         _sweep(target)
-    return summarise(target, rows, pending)
+    return summarise(target, rows, pending, list(_overruled(prepared, rows)))
 
 
-def summarise(out: Folder, rows: list[ManifestRow], pending: int = 0) -> PrepareSummary:
-    """The totals of a prepared folder with these manifest rows."""
+def summarise(out: Folder, rows: list[ManifestRow], pending: int = 0, warnings: Sequence[str] = ()) -> PrepareSummary:
+    """The totals of a prepared folder with these manifest rows, and the warnings beside those that the rows give."""
     ok = [row for row in rows if row.ok]
     speakers = Counter(split for split, _ in {(row.split, row.speaker) for row in ok})
     frames = {split: sum(row.num_frames for row in ok if row.split == split) for split in ("train", "val")}
@@ -129,7 +132,8 @@ def summarise(out: Folder, rows: list[ManifestRow], pending: int = 0) -> Prepare
         speakers={split: speakers[split] for split in ("train", "val")},
         clips={split: sum(row.split == split for row in ok) for split in ("train", "val")},
         split_hours={split: count / FPS / 3600 for split, count in frames.items()},
-        warnings=tuple(_warnings(ok)),
+        warnings=(*_warnings(ok), *warnings),
+        audits=dict(sorted(Counter(row.audit for row in rows if row.audit).items())),
     )
 
 
@@ -191,6 +195,8 @@ def _manifest_row(clip: SourceClip, row: ManifestRow) -> ManifestRow:
         split=clip.split if row.ok else "",
         av_offset_s=clip.av_offset_s,
         origin=printable(clip.origin),
+        language=printable(clip.language),
+        tag=printable(clip.tag),
     )
 
 
@@ -214,6 +220,19 @@ def _sweep(out: Folder) -> None:
         for name in (PART_FOLDER, SHARD_FOLDER):
             for temporary in (out.local_path / name).glob(".*.tmp"):
                 temporary.unlink(missing_ok=True)
+
+
+def _overruled(prepared: list[ManifestRow], written: list[ManifestRow]) -> Iterator[str]:
+    """Offsets that the list gives and that a revision has replaced."""
+    listed = {row.clip_id: row.av_offset_s for row in prepared}
+    # a list that gives none says 0, which is no objection to what was measured
+    overruled = [row for row in written if listed[row.clip_id] not in (0.0, row.av_offset_s)]
+    if overruled:
+        first = overruled[0]
+        yield (
+            f"{len(overruled)} clips keep the A/V offset of a revision, although the list gives another one, e.g. "
+            f"{first.av_offset_s:g} s instead of {listed[first.clip_id]:g} s for {first.source!r}: see data undo"
+        )
 
 
 def _warnings(ok: list[ManifestRow]) -> Iterator[str]:

@@ -75,7 +75,7 @@ def test_wav2lip_frames() -> None:
     names = [*frames("main/5535/00001"), *frames("main/5535/00002"), *frames("main/6000/00001", 1), "main/log.txt"]
     listing = recognise(names)
     assert listing.layout == "wav2lip"
-    assert listing.clips[1] == SourceClip("main/5535/00002", "5535", "main/5535/00002/audio.wav")
+    assert listing.clips[1] == SourceClip("main/5535/00002", "5535", "main/5535/00002/audio.wav", tag="lrs")
     assert [clip.speaker for clip in listing.clips] == ["5535", "5535", "6000"]
     assert listing.notes[-1] == "left aside: 1 file that is no clip (1 .txt)"
 
