@@ -1,10 +1,11 @@
-"""A stage of the data plane on Ray, as a person sees it: what is done, what was rejected, when it will end."""
+"""A stage of the data plane, on Ray or in this process, as a person sees it: what is done, rejected, and when it ends."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -44,6 +45,7 @@ def run_stage(
     console: Console,
     shape: TaskShape | None = None,
     *,
+    on_done: Callable[[ClipDone], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Run the units of a stage on the Ray that is there, or on a local one, and show how it goes.
@@ -53,6 +55,7 @@ def run_stage(
         units: the work that is left; without any, Ray is not started.
         console: a live bar on a terminal, plain lines elsewhere.
         shape: what a task needs.
+        on_done: called for every clip, once.
         clock: monotonic seconds.
 
     Raises:
@@ -63,17 +66,52 @@ def run_stage(
     cluster.connect(ScaleConfig(num_workers=os.cpu_count() or 1))
     if shape is not None:
         cluster.require_gpus(shape.gpus)
+    with _shown(label, units, console, clock) as tell:
+
+        def told(done: ClipDone) -> None:
+            tell(done)
+            on_done(done)
+
+        run_units(units, told, shape, clock=clock)
+
+
+def run_here(
+    label: str,
+    units: Sequence[WorkUnit],
+    console: Console,
+    *,
+    on_done: Callable[[ClipDone], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """The same in this process, without Ray.
+
+    Raises:
+        OrchestratorError: as the units.
+    """
+    with _shown(label, units, console, clock) as tell:
+        for unit in units:
+            for message in unit.run():
+                if isinstance(message, ClipDone):
+                    tell(message)
+                    on_done(message)
+
+
+@contextmanager
+def _shown(
+    label: str, units: Sequence[WorkUnit], console: Console, clock: Callable[[], float]
+) -> Iterator[Callable[[ClipDone], None]]:
+    """What takes the ends of clips and shows how it goes."""
     total = sum(len(unit.sources) for unit in units)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=total)
         teller = _Teller(label, total, console, clock)
 
-        def on_done(done: ClipDone) -> None:
+        def tell(done: ClipDone) -> None:
             teller.tell(done)
             bar.update(task, advance=1, description=teller.title)
 
-        run_units(units, on_done, shape, clock=clock)
+        yield tell
 
 
 @dataclass
