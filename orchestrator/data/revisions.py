@@ -202,10 +202,12 @@ def _bad(what: str, found: str) -> DataError:
 def _as_of(folder: Folder, manifest: CurrentManifest, number: int) -> list[ManifestRow]:
     """The current rows with what a version says of them."""
     known = {row.clip_id: row for row in rows_of(folder, manifest, number)}
-    newer = {row.clip_id for row in manifest.rows if _is_revised(row)} - known.keys()
+    away = {row.clip_id for row in manifest.rows} - known.keys()
     others = chain(ancestry(manifest.history, number), range(number + 1, len(manifest.history)))
-    known |= latest_rows(folder, manifest, others, newer)
-    return [_with_revisions(row, known.get(row.clip_id, row)) for row in manifest.rows]
+    known |= latest_rows(folder, manifest, others, away)
+    pairs = [(row, known[row.clip_id]) for row in manifest.rows]
+    # of a clip that was revised neither then nor now, the list of videos says what there is to say
+    return [_with_revisions(*pair) if any(map(_is_revised, pair)) else pair[0] for pair in pairs]
 
 
 def _first_said(manifest: CurrentManifest, number: int) -> str:

@@ -154,8 +154,7 @@ def add_version(
     number = manifest.version.number + 1
     when, changed = _moment(now()), _count_changed(manifest.rows, rows)
     version = ManifestVersion(number, when, " ".join(why.split()), changed, restores, current=True)
-    if manifest.content:
-        folder.write(_kept_name(manifest.version.number), manifest.content)
+    folder.write(_kept_name(manifest.version.number), manifest.content)
     write_manifest(folder, rows, _plain((*manifest.history, version)))
     return version
 

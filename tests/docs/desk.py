@@ -15,6 +15,9 @@ import torch
 import yaml
 
 from orchestrator.checkpoint import normalize
+from orchestrator.data.manifest import read_manifest
+from orchestrator.data.revisions import Revision, revise_manifest
+from orchestrator.storage import open_folder
 from tests.docs.pages import ROOT
 from tests.zoo.nets import other_weights, stable_model_config, stable_weights
 
@@ -39,9 +42,12 @@ def furnish(folder: Path) -> None:
 
 
 def finish(folder: Path, corpus: Path) -> None:
-    """What the commands would have made by and by: a prepared corpus, states, a run's checkpoint."""
+    """What the commands would have made by and by: a prepared and audited corpus, states, a run's checkpoint."""
     for name in _CORPORA:
         shutil.copytree(corpus, folder / name)
+        prepared = open_folder(folder / name)
+        first = read_manifest(prepared)[0]
+        revise_manifest(prepared, [Revision(first.clip_id, av_offset_s=0.04, audit="shifted")], "audit")
     for name in _STATES:
         made = normalize(folder / FILES[0], folder / name).path
     shutil.copytree(made, folder / CHECKPOINT)

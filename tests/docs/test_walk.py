@@ -21,7 +21,7 @@ from tests.docs.settings import EXAMPLE
 from tests.docs.shell import MORE, Command, ShellError, commands, usage
 from tests.docs.trees import WrongUse, call
 
-_GIVEN = {"inspect", "normalize", "list", "verify", "diff", "export", "plan", "summary", "show"}
+_GIVEN = {"inspect", "normalize", "list", "verify", "diff", "export", "plan", "summary", "show", "history", "undo"}
 """Commands that take no second on small files."""
 _ADDED = {"plan": ["--no-probe"]}
 """What keeps a command as short as that."""

@@ -52,6 +52,15 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+def test_what_the_list_says_of_language_and_tag_is_in_the_table_without_aligning_again(raw: Path, out: Path) -> None:
+    table = "source,speaker,language,tag\nann/one.mp4,ann,en,site\nbob/one.mp4,bob,,\n"
+    (raw / "clips.csv").write_text(table)
+    assert align_plan(raw, out, CONFIG).units == ()
+    align_finish(raw, out, CONFIG)
+    rows = pq.read_table(out / "clips.parquet").to_pylist()
+    assert {(row["speaker"], row["language"], row["tag"]) for row in rows} == {("ann", "en", "site"), ("bob", "", "")}
+
+
 def test_running_again_repeats_nothing_and_gives_the_same_bytes(raw: Path, out: Path, tmp_path: Path) -> None:
     before, first = content(raw), content(out)
     assert align_plan(raw, out, CONFIG).units == ()

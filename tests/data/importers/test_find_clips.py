@@ -171,15 +171,15 @@ def test_a_list_that_is_none(root: Folder, content: bytes | str, words: str) -> 
 
 
 ROWS: list[dict[str, Any]] = [
-    {"source": "b/2.mp4", "speaker": "bob", "av_offset_s": -0.04, "split": "val", "quality": 0.9},
-    {"source": "a/1 李.mp4", "speaker": "ann"},
+    {"source": "b/2.mp4", "speaker": "bob", "av_offset_s": -0.04, "split": "val", "quality": 0.9, "tag": "site"},
+    {"source": "a/1 李.mp4", "speaker": "ann", "language": "中文"},
     {"source": "f/c", "speaker": "eve", "audio": "f/c/audio.wav"},
     {"source": "a/3.mp4", "speaker": "", "status": "rejected", "reason": "no_face", "detail": "nobody is seen"},
 ]
 CLIPS = (
-    SourceClip("a/1 李.mp4", "ann"),
+    SourceClip("a/1 李.mp4", "ann", language="中文"),
     SourceClip("a/3.mp4", "", status="rejected", reason="no_face", detail="nobody is seen"),
-    SourceClip("b/2.mp4", "bob", "", -0.04, "val"),
+    SourceClip("b/2.mp4", "bob", "", -0.04, "val", tag="site"),
     SourceClip("f/c", "eve", "f/c/audio.wav"),
 )
 

@@ -40,6 +40,8 @@ def test_voxceleb2() -> None:
     listing = recognise([*others, *VOXCELEB2])
     assert listing.layout == "voxceleb2"
     assert speakers(listing) == {name: name.split("/")[2] for name in sorted(VOXCELEB2)}
+    assert {clip.tag for clip in listing.clips} == {"voxceleb2"}
+    assert {clip.tag for clip in recognise(VOXCELEB2, speaker="file").clips} == {"voxceleb2"}
     assert listing.notes == (
         "taken for VoxCeleb2: 18 of 18 clips lie as idXXXXX/<video>/00001.mp4",
         "the speaker of a clip is the idXXXXX folder: 3 speakers",

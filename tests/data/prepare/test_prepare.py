@@ -21,6 +21,7 @@ from orchestrator.data.media.speech import unpack_bits
 from orchestrator.data.prepare import finish, plan_units, prepare_local
 from orchestrator.data.prepare.settings import PreparationConfig, fingerprint_of
 from orchestrator.data.prepare.unit import PrepareUnit
+from orchestrator.data.revisions import Revision, manifest_versions, restore_manifest, revise_manifest
 from orchestrator.data.shards import ShardReader
 from orchestrator.data.work import ClipDone
 from orchestrator.errors import DataError
@@ -310,3 +311,77 @@ def test_a_shard_that_was_cut_short_is_prepared_anew(small: tuple[Path, Path]) -
     assert left(root, out)
     prepare_local(root, out, CONFIG)
     assert shard_bytes(out) == whole
+
+
+def audited(out: Path) -> dict[str, ManifestRow]:
+    """The rows after an audit that moved one clip and rejected another, so that its speaker has none left."""
+    rows = rows_of(out)
+    revisions = [
+        Revision(rows["bert/00001.mp4"].clip_id, av_offset_s=0.12, audit="shifted", confidence=5.0),
+        Revision(rows["anna/00001.mp4"].clip_id, status="rejected", reason="no_sync", audit="unclear"),
+    ]
+    revise_manifest(open_folder(out), revisions, "audit")
+    return rows_of(out)
+
+
+def test_an_audit_survives_preparing_again(small: tuple[Path, Path], write_clip: Writer) -> None:
+    root, out = small
+    before = rows_of(out)
+    rows = audited(out)
+    written = (out / "manifest.parquet").stat().st_mtime_ns
+    assert prepare_local(root, out, CONFIG).audits == {"shifted": 1, "unclear": 1}
+    assert (out / "manifest.parquet").stat().st_mtime_ns == written
+    write_clip(root / "bert" / "new.mp4", seed=9)
+    summary = prepare_local(root, out, CONFIG)
+    assert (summary.ok, summary.rejected) == (3, {"no_sync": 1})
+    assert [warning[:30] for warning in summary.warnings] == ["all clips belong to one speake"]
+    now = rows_of(out)
+    assert {source: now[source] for source in rows} == rows and not now["bert/new.mp4"].audit
+    assert [version.number for version in manifest_versions(open_folder(out))] == [0, 1]
+    restore_manifest(open_folder(out))
+    prepare_local(root, out, CONFIG)
+    assert {source: rows_of(out)[source] for source in before} == before and len(rows_of(out)) == 4
+
+
+def test_an_audited_clip_whose_shard_was_lost_keeps_its_audit(small: tuple[Path, Path]) -> None:
+    root, out = small
+    rows = audited(out)
+    for shard in {row.shard for row in rows.values()}:
+        (out / shard).unlink()
+    assert finish(root, out, CONFIG).pending == 3
+    prepare_local(root, out, CONFIG)
+    assert rows_of(out) == rows
+    assert "without 2 of the revised clips" in manifest_versions(open_folder(out))[-1].why
+
+
+def test_what_a_list_says_counts_until_it_is_revised(small: tuple[Path, Path]) -> None:
+    root, out = small
+    table = "source,speaker,language,tag,av_offset_s\nanna/00001.mp4,anna,en,site,{}\nbert/00001.mp4,bert,,,{}\n"
+    (root / "clips.csv").write_text(table.format(0, 0.04))
+    units = plan_units(root, out, CONFIG).units
+    assert units == ()  # the clips are prepared, whatever is said of them
+    assert finish(root, out, CONFIG).warnings == ()
+    rows = rows_of(out)
+    assert [(row.language, row.tag, row.av_offset_s) for row in rows.values()] == [("en", "site", 0.0), ("", "", 0.04)]
+    revise_manifest(open_folder(out), [Revision(row.clip_id, av_offset_s=0.12) for row in rows.values()], "by hand")
+    (root / "clips.csv").write_text(table.format(0, 0.08).replace("en,", "de,"))
+    (warning,) = finish(root, out, CONFIG).warnings
+    assert "1 clips keep the A/V offset of a revision" in warning and "0.12 s instead of 0.08 s" in warning
+    assert [(row.language, row.av_offset_s) for row in rows_of(out).values()] == [("de", 0.12), ("", 0.12)]
+    restore_manifest(open_folder(out))
+    assert finish(root, out, CONFIG).warnings == ()
+    assert [row.av_offset_s for row in rows_of(out).values()] == [0.0, 0.08]
+
+
+def test_records_of_before_are_still_valid(small: tuple[Path, Path]) -> None:
+    root, out = small
+    rows = rows_of(out)
+    for path in (out / "shards").glob("*.json"):
+        records = json.loads(path.read_text())
+        for record in records:
+            for name in ("language", "tag", "audit", "confidence"):
+                del record["row"][name]
+        path.write_text(json.dumps(records))
+    assert plan_units(root, out, CONFIG).units == ()
+    finish(root, out, CONFIG)
+    assert rows_of(out) == rows
