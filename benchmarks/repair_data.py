@@ -53,7 +53,7 @@ def break_corpus(
 
 
 def copy_corpus(source: Path, target: Path) -> Path:
-    """A copy of a prepared corpus as `prepare` left it, whose manifest may be revised: the shards are the same files."""
+    """A copy of a prepared corpus, whose manifest may be revised: the shards are the same files."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target, copy_function=_link_or_copy)
     return target

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import checkpoints, data, look, sweep
+from orchestrator.cli import audit, checkpoints, data, look, sweep
 from orchestrator.cli.console import (
     AsJson,
     Checkpoint,
@@ -169,5 +169,7 @@ def evaluate(
     print_notes(list(report.notes))
 
 
+app.command()(audit.audit)
+app.command()(audit.bootstrap)
 app.command()(checkpoints.export)
 app.command()(look.doctor)

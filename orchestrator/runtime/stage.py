@@ -1,4 +1,4 @@
-"""A stage of the data plane, on Ray or in this process, as a person sees it: what is done, rejected, and when it ends."""
+"""A stage of the data plane, on Ray or in this process, as a person sees it: what is done, and when it will end."""
 
 from __future__ import annotations
 
