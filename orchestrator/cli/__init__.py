@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import checkpoints, compare, data, evaluate, judge, look, sweep
+from orchestrator.cli import audit, checkpoints, compare, data, evaluate, judge, look, sweep
 from orchestrator.cli.console import (
     ConfigFile,
     Overrides,
@@ -137,5 +137,7 @@ app.command()(compare.compare)
 app.command()(judge.score)
 
 
+app.command()(audit.audit)
+app.command()(audit.bootstrap)
 app.command()(checkpoints.export)
 app.command()(look.doctor)

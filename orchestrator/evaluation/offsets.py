@@ -61,6 +61,13 @@ class ClipOffset:
     """Windows of the picture that were compared."""
     curve: tuple[float, ...]
     """Mean distance at each offset from -max to +max frames; NaN where the clip is too short to tell."""
+    alignments: int = 0
+    """Wrong alignments that it was compared with."""
+
+    @property
+    def least_p(self) -> float:
+        """The p value of a clip of this length that fits better than all of them."""
+        return 1 / (1 + self.alignments)
 
 
 def offset_distances(clip: ClipEmbeddings, max_offset: int = MAX_OFFSET) -> Floats:
@@ -132,6 +139,7 @@ def find_offset(
         at_edge=place in (low, high),
         windows=len(distances_VO),
         curve=tuple(float(value) for value in curve),
+        alignments=len(wrong),
     )
 
 

@@ -1,10 +1,11 @@
-"""A stage that goes through many clips, on Ray or here, as a person sees it: what is done, rejected, and left."""
+"""A stage of the data plane, on Ray or in this process, as a person sees it: what is done, and when it will end."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -44,7 +45,6 @@ def run_stage(
     console: Console,
     shape: TaskShape | None = None,
     *,
-    here: bool = False,
     on_done: Callable[[ClipDone], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -55,8 +55,7 @@ def run_stage(
         units: the work that is left; without any, Ray is not started.
         console: a live bar on a terminal, plain lines elsewhere.
         shape: what a task needs.
-        here: in this process, one unit after the other, without Ray.
-        on_done: called for every clip, once, in the order in which they end.
+        on_done: called for every clip, once.
         clock: monotonic seconds.
 
     Raises:
@@ -64,10 +63,44 @@ def run_stage(
     """
     if not units:
         return
-    if not here:
-        cluster.connect(ScaleConfig(num_workers=os.cpu_count() or 1))
-    if shape is not None and not here:
+    cluster.connect(ScaleConfig(num_workers=os.cpu_count() or 1))
+    if shape is not None:
         cluster.require_gpus(shape.gpus)
+    with _shown(label, units, console, clock) as tell:
+
+        def told(done: ClipDone) -> None:
+            tell(done)
+            on_done(done)
+
+        run_units(units, told, shape, clock=clock)
+
+
+def run_here(
+    label: str,
+    units: Sequence[WorkUnit],
+    console: Console,
+    *,
+    on_done: Callable[[ClipDone], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """The same in this process, without Ray.
+
+    Raises:
+        OrchestratorError: as the units.
+    """
+    with _shown(label, units, console, clock) as tell:
+        for unit in units:
+            for message in unit.run():
+                if isinstance(message, ClipDone):
+                    tell(message)
+                    on_done(message)
+
+
+@contextmanager
+def _shown(
+    label: str, units: Sequence[WorkUnit], console: Console, clock: Callable[[], float]
+) -> Iterator[Callable[[ClipDone], None]]:
+    """What takes the ends of clips and shows how it goes."""
     total = sum(len(unit.sources) for unit in units)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
@@ -75,17 +108,10 @@ def run_stage(
         teller = _Teller(label, total, console, clock)
 
         def tell(done: ClipDone) -> None:
-            on_done(done)
             teller.tell(done)
             bar.update(task, advance=1, description=teller.title)
 
-        if not here:
-            run_units(units, tell, shape, clock=clock)
-            return
-        for unit in units:
-            for message in unit.run():
-                if isinstance(message, ClipDone):
-                    tell(message)
+        yield tell
 
 
 @dataclass

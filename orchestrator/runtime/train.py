@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,13 +67,22 @@ class TrainResult:
     """Why it left before its last step; none when it did not."""
 
 
-def train(config: ConfigSource, name: str, *, console: Console | None = None) -> TrainResult:
+def train(
+    config: ConfigSource,
+    name: str,
+    *,
+    console: Console | None = None,
+    parent_run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> TrainResult:
     """Start the run `name`, or continue it: the same call does both.
 
     Args:
         config: the configuration, checked or as a file or mapping; `data.path` must be given.
         name: the run's name, unique under `config.storage`.
         console: where progress is shown; none shows nothing.
+        parent_run_id: MLflow's id of the run to nest this one under.
+        tags: further tags of its MLflow run.
 
     Raises:
         RunStopped: it was asked to stop, by a first SIGTERM or Ctrl-C; it continues with the same call.
@@ -87,7 +96,9 @@ def train(config: ConfigSource, name: str, *, console: Console | None = None) ->
         logs.say(console, name, text)
 
     with at_home(paths, drives=True, tell=tell):
-        target = RecordTarget(paths, uri, config.tracking.experiment, name, config.train.steps)
+        target = RecordTarget(
+            paths, uri, config.tracking.experiment, name, config.train.steps, parent_run_id, dict(tags or {})
+        )
         return _train(config, target, console, tell)
 
 

@@ -1,12 +1,17 @@
-"""The audit of a corpus: of every clip where its sound belongs, how sure that is, and what is wrong with it."""
+"""What an audit says of a corpus and of each of its clips: plain data, which reports and manifests are made of."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from orchestrator.config.media import FPS
 from orchestrator.evaluation.clips import ClipReport
+
+CHANGED_FRAMES = 0.5
+"""A clip that moves by more has changed; the data moves by columns of 0.3 frames."""
 
 
 class AuditStatus(StrEnum):
@@ -71,3 +76,14 @@ class Audit:
     def of(self, *statuses: AuditStatus) -> list[ClipAudit]:
         """The clips with one of these statuses."""
         return [clip for clip in self.clips if clip.status in statuses]
+
+    @property
+    def counts(self) -> dict[AuditStatus, int]:
+        """Clips of every status, those of none included."""
+        found = Counter(clip.status for clip in self.clips)
+        return {status: found[status] for status in AuditStatus}
+
+    @property
+    def moved(self) -> list[ClipAudit]:
+        """Clips that belong more than half a frame from where the manifest has them."""
+        return [clip for clip in self.clips if abs(clip.av_offset_s - clip.before_s) * FPS > CHANGED_FRAMES]

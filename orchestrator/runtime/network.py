@@ -1,0 +1,73 @@
+"""A network for tasks that judge clips: read once, sent once, built once per process.
+
+Why: many tasks ask the same network, and a file of weights may lie where only this process can read it. Contract: what
+`HereTowers` and `SentTowers` give embeds alike; a `SentTowers` is small however large the network is, because tasks
+carry only the reference to what lies in Ray's object store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import ray
+import torch
+
+from orchestrator.config.model import AnyModelConfig
+from orchestrator.evaluation.towers import Towers
+from orchestrator.models import SyncNet, build_model
+
+
+@dataclass(frozen=True, eq=False)
+class HereTowers:
+    """The network in this process."""
+
+    model: SyncNet
+    device: str
+    batch: int = 64
+
+    def __call__(self) -> Towers:
+        device = torch.device(self.device)
+        return Towers(self.model.to(device), self.batch, device)
+
+
+@dataclass(frozen=True)
+class SentTowers:
+    """The network in the processes of a cluster."""
+
+    weights: ray.ObjectRef[dict[str, torch.Tensor]]
+    """Where its weights lie."""
+    config: AnyModelConfig
+    """What it is."""
+    key: str
+    """Tells it from others in the same process."""
+    device: str | None
+    """Where to compute; none means a GPU where the task has one."""
+    batch: int = 64
+
+    @classmethod
+    def send(cls, model: SyncNet, device: str | None = None, batch: int = 64) -> SentTowers:
+        """Put a network into the object store of the connected cluster."""
+        # with numbers as numpy arrays, tasks of one node share them
+        weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+        reference: Any = ray.put(weights)
+        return cls(reference, model.config, reference.hex(), device, batch)
+
+    def __call__(self) -> Towers:
+        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return Towers(_built(self).to(device), self.batch, device)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SentTowers) and other.key == self.key
+
+
+@lru_cache(maxsize=1)
+def _built(sent: SentTowers) -> SyncNet:
+    weights: Any = ray.get(sent.weights)
+    model = build_model(sent.config)
+    model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+    return model.eval()
