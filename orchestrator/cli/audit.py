@@ -168,7 +168,8 @@ def _print_audit(folder: str, result: Any) -> None:
     else:
         undo = f"`orchestrator data undo {folder}` takes it back"
         print_lines([f"the manifest is at version {result.version.number}; {undo}"])
-    print_card("", {"MLflow run": result.run_id, "open MLflow": open_hint(result.tracking_uri)})
+    report = {"report": result.report} if result.report else {}
+    print_card("", {**report, "MLflow run": result.run_id, "open MLflow": open_hint(result.tracking_uri)})
 
 
 def _print_rounds(result: Any) -> None:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.cli.console import AsJson, out, print_json, print_lines, print_notes
-from orchestrator.cli.evaluate import Experiment, Record, Storage, Tracking
+from orchestrator.cli.evaluate import Experiment, Gpus, Record, Storage, Tracking, Workers
 
 if TYPE_CHECKING:
     from orchestrator.evaluation.compare import Comparison
@@ -29,6 +29,8 @@ def compare(
     metric: Annotated[Literal["auc", "accuracy", "loss"], typer.Option(help="The figure that counts.")] = "auc",
     offsets: Annotated[bool, typer.Option(help="Compare how often the A/V offset is found, too; slower.")] = True,
     stride: Annotated[int, typer.Option(min=1, help="Frames between windows, for offsets; more is faster.")] = 1,
+    workers: Workers = None,
+    gpus: Gpus = 0,
     storage: Storage = Path("runs"),
     tracking: Tracking = None,
     experiment: Experiment = "syncnet",
@@ -49,6 +51,8 @@ def compare(
         metric=counts[metric],
         offsets=offsets,
         stride=stride,
+        workers=workers,
+        gpus=gpus,
         shelf=Shelf.under(storage, tracking, experiment) if record else None,
         console=Console(quiet=True) if as_json else out,
     )

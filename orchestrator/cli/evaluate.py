@@ -17,7 +17,7 @@ Split = Annotated[Literal["val", "train", "all"], typer.Option(help="Which clips
 Stride = Annotated[int, typer.Option(min=1, help="Frames from one window to the next, for offsets; more is faster.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=0, help="Tasks at once on Ray; 0 judges here. Left out: on Ray where it is."),
+    typer.Option(min=0, help="Tasks at a time on Ray; 0: in this process, as where RAY_ADDRESS is not set."),
 ]
 Gpus = Annotated[float, typer.Option("--gpus", min=0, help="GPUs, or a share of one, that each task takes.")]
 Storage = Annotated[Path, typer.Option(help="The folder of runs: the report goes there, into `findings`.")]

@@ -14,13 +14,12 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from orchestrator.charts import offsets_chart
 from orchestrator.checkpoint import ModelOption, load_model
-from orchestrator.config.media import FPS
 from orchestrator.config.schema import ScaleConfig
 from orchestrator.data.corpus import Corpus, SplitName
 from orchestrator.data.files import printable
@@ -40,12 +39,14 @@ from orchestrator.evaluation.audit import (
 )
 from orchestrator.evaluation.audit.policy import Finding
 from orchestrator.evaluation.offsets import MAX_OFFSET
+from orchestrator.evaluation.report import REPORT, audit_advice, audit_figures, audit_report, audit_samples
 from orchestrator.runtime import cluster
 from orchestrator.runtime.job import describe
-from orchestrator.runtime.network import HereTowers, SentTowers
+from orchestrator.runtime.network import HereTowers, SentTowers, tasks_at_once
+from orchestrator.runtime.recording import Shelf
 from orchestrator.runtime.stage import run_here, run_stage
 from orchestrator.runtime.units import TaskShape
-from orchestrator.storage import Location, redacted
+from orchestrator.storage import Location, local_path, redacted
 from orchestrator.tracking import RunWriter, resolve_uri
 from orchestrator.training.fitting import check_fits
 
@@ -105,6 +106,8 @@ class AuditResult:
     run_id: str
     """MLflow's id of the run."""
     tracking_uri: str
+    report: Path | None
+    """The page, where the folder of runs is on this machine; MLflow has it in any case."""
 
 
 def audit(
@@ -115,7 +118,6 @@ def audit(
     reject: Collection[AuditStatus] = REJECTED_BY_DEFAULT,
     ask: Ask | None = None,
     record: Record | None = None,
-    page: Callable[[Audit], str] | None = None,
     console: Console | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AuditResult:
@@ -128,7 +130,6 @@ def audit(
         reject: clips with one of these statuses are rejected then.
         ask: how to look.
         record: where it is recorded.
-        page: makes an HTML page of the audit, kept with the record.
         console: where progress is shown; none shows nothing.
         clock: seconds since the epoch.
 
@@ -141,14 +142,18 @@ def audit(
     describe(kind="audit", folder=redacted(data))
     plan = plan_audit(Corpus.open(data), ask.split)
     found = look(plan, checkpoint, ask, console)
-    with _writer(record, uri, plan, clock) as writer:
+    name = record.name or f"audit-{datetime.fromtimestamp(clock(), UTC):%Y%m%d-%H%M%S}"
+    page, report = audit_page(plan, found), None
+    with _writer(record, name, uri, plan, clock) as writer:
         record_audit(writer, found, ask, page)
+        if local_path(record.storage) is not None:
+            report = Shelf.under(record.storage).put(name, {REPORT: page.encode("utf-8", "replace")}) / REPORT
         version = None
         if write:
             revisions = revisions_of(found, plan.by_id, reject)
             version = revise_manifest(plan.corpus.folder, revisions, reason_of(found), now=clock)
             writer.set_tags({"manifest.version": version.number})
-    return AuditResult(found, version, writer.run_id, uri)
+    return AuditResult(found, version, writer.run_id, uri, report)
 
 
 def look(plan: AuditPlan, checkpoint: Location | None, ask: Ask, console: Console) -> Audit:
@@ -168,21 +173,19 @@ def look(plan: AuditPlan, checkpoint: Location | None, ask: Ask, console: Consol
             findings[done.source] = done.finding
 
     request = AuditRequest(ask.max_offset, ask.stride)
-    workers = _workers(ask)
+    workers = tasks_at_once(ask.workers)
     count = max(workers * _UNITS_PER_WORKER, math.ceil(len(plan.rows) / _CLIPS_PER_UNIT))
     if workers:
         cluster.connect(ScaleConfig(num_workers=workers))
         sent = None if model is None else SentTowers.send(model, ask.device, ask.batch)
         run_stage("audit", plan.units(sent, request, count), console, TaskShape(gpus=ask.gpus), on_done=keep)
     else:
-        here = None if model is None else HereTowers(model, ask.device or _device(), ask.batch)
+        here = None if model is None else HereTowers(model, ask.device, ask.batch)
         run_here("audit", plan.units(here, request, count), console, on_done=keep)
     return conclude_audit(plan, findings, None if checkpoint is None else redacted(checkpoint), request)
 
 
-def record_audit(
-    writer: RunWriter, found: Audit, ask: Ask, page: Callable[[Audit], str] | None = None, step: int = 0
-) -> None:
+def record_audit(writer: RunWriter, found: Audit, ask: Ask, page: str, step: int = 0) -> None:
     """Write an audit into an MLflow run: settings, counts, the table of its clips, a chart, a page.
 
     Raises:
@@ -193,15 +196,19 @@ def record_audit(
     writer.log_params({"audit": {**facts, **asked}})
     writer.log_metrics(audit_metrics(found), step)
     writer.log_text(clips_table(found), "audit/clips.csv")
-    offsets = {
-        status: [clip.report.offset.frames for clip in found.of(status) if clip.report and clip.report.offset]
-        or [(clip.av_offset_s - clip.before_s) * FPS for clip in found.of(status)]
-        for status in (AuditStatus.IN_SYNC, AuditStatus.SHIFTED)
-    }
-    chart = offsets_chart(offsets[AuditStatus.IN_SYNC], offsets[AuditStatus.SHIFTED], found.max_offset)
-    writer.log_figure(chart, "charts/offsets.png")
-    if page is not None:
-        writer.log_text(page(found), "audit/report.html")
+    for name, figure in audit_figures(found).items():
+        writer.log_figure(figure, f"charts/{name}")
+    writer.log_text(page, f"audit/{REPORT}")
+
+
+def audit_page(plan: AuditPlan, found: Audit) -> str:
+    """The report of an audit, made from the corpus as it was before anything was written back.
+
+    Raises:
+        DataError: the corpus is damaged.
+    """
+    seconds = {row.clip_id: row.duration_s for row in plan.rows}
+    return audit_report(found, audit_samples(plan.corpus, found), advice=audit_advice(found), seconds=seconds)
 
 
 def audit_metrics(found: Audit) -> dict[str, float]:
@@ -230,23 +237,9 @@ def reason_of(found: Audit) -> str:
     return f"audit by {found.checkpoint or 'estimate'}: {counts}"
 
 
-def _writer(record: Record, uri: str, plan: AuditPlan, clock: Callable[[], float]) -> RunWriter:
-    moment = datetime.fromtimestamp(clock(), UTC).strftime("%Y%m%d-%H%M%S")
-    name = record.name or f"audit-{moment}"
+def _writer(record: Record, name: str, uri: str, plan: AuditPlan, clock: Callable[[], float]) -> RunWriter:
     tags = {"kind": "audit", "corpus": plan.corpus.name, **record.tags}
     return RunWriter.start(uri, record.experiment, name, f"audit/{name}", record.parent_run_id, tags, clock=clock)
-
-
-def _workers(ask: Ask) -> int:
-    if ask.workers is not None:
-        return ask.workers
-    return (os.cpu_count() or 1) if os.environ.get("RAY_ADDRESS") else 0
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _check(ask: Ask) -> None:

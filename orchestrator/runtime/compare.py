@@ -1,4 +1,4 @@
-"""Compare checkpoints on one corpus: each judges the same stored pairs, in this process, one after the other.
+"""Compare checkpoints on one corpus: each judges the same stored pairs, one after the other.
 
 Contract: one network is in memory at a time; files are looked at before anything is computed, so that the fifth does
 not turn out to be unreadable after an hour.
@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from orchestrator.charts.comparison import comparison_chart
@@ -22,12 +21,11 @@ from orchestrator.evaluation.compare import Comparison
 from orchestrator.evaluation.compare import compare as judge
 from orchestrator.evaluation.evaluate import Request, cosines_of, plan_evaluation
 from orchestrator.evaluation.paired import Entry, centred, short_names
-from orchestrator.evaluation.towers import Towers
 from orchestrator.runtime.judging import run_judging
 from orchestrator.runtime.recording import Finding, Shelf, told
 from orchestrator.storage import redacted
 from orchestrator.training.comparison import Metric
-from orchestrator.training.evaluation import PairList, fixed_pairs
+from orchestrator.training.evaluation import fixed_pairs
 from orchestrator.training.fitting import check_fits
 
 
@@ -43,7 +41,8 @@ def compare(
     stride: int = 1,
     batch: int = 64,
     device: str | None = None,
-    precision: str = "fp32",
+    workers: int | None = None,
+    gpus: float = 0,
     shelf: Shelf | None = None,
     console: Console | None = None,
 ) -> Comparison:
@@ -61,7 +60,8 @@ def compare(
         stride: frames from one window of the picture to the next, for offsets.
         batch: windows that go through a tower at once.
         device: where to compute; a GPU if there is one.
-        precision: as `train.precision`.
+        workers: tasks at a time on Ray; 0 judges in this process; none means Ray where RAY_ADDRESS names a cluster.
+        gpus: GPUs, or a share of one, that each task on Ray takes.
         shelf: where the table, the picture and the MLflow run are kept; none keeps nothing.
         console: where progress is shown; none shows nothing.
 
@@ -77,28 +77,20 @@ def compare(
         check_fits(corpus, report.model)
     frames = max(report.model.num_frames for report in reports)
     fixed = fixed_pairs(pair_list, corpus, split, frames, pairs, DataConfig())
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     request = Request(stride, offsets, batch)
     entries, shown = [], console or Console(quiet=True)
     for name, checkpoint, report in zip(
         short_names(list(map(redacted, checkpoints))), checkpoints, reports, strict=True
     ):
-        towers = Towers(load_model(checkpoint).to(target), batch, target, precision)
-        entries.append(_entry(name, report, fixed, towers, request, shown))
+        plan = plan_evaluation(centred(fixed, report.model.num_frames))
+        model = load_model(checkpoint)
+        judged = run_judging(name, plan, model, request, shown, device=device, workers=workers, gpus=gpus)
+        frames, cosines = model.config.num_frames, cosines_of(plan, judged)
+        entries.append(Entry(name, report.path, frames, fixed.hash, cosines, tuple(judged), report.parameters))
     compared = judge(entries, fixed, metric=metric, notes=_notes(corpus, reports))
     if shelf is not None:
         told(shown, shelf.keep(_finding(compared)))
     return compared
-
-
-def _entry(
-    name: str, report: InspectReport, fixed: PairList, towers: Towers, request: Request, console: Console
-) -> Entry:
-    plan = plan_evaluation(centred(fixed, towers.num_frames))
-    judged = run_judging(name, plan, lambda: towers, request, console)
-    return Entry(
-        name, report.path, towers.num_frames, fixed.hash, cosines_of(plan, judged), tuple(judged), report.parameters
-    )
 
 
 def _finding(found: Comparison) -> Finding:

@@ -24,9 +24,9 @@ from orchestrator.evaluation.report import (
     evaluation_report,
     evaluation_samples,
 )
-from orchestrator.runtime.judging import Judge, is_distributed, parts, run_judging, towers_for
+from orchestrator.runtime.judging import Judge, run_judging
+from orchestrator.runtime.network import HereTowers
 from orchestrator.runtime.recording import Finding, Shelf, told
-from orchestrator.runtime.units import TaskShape
 from orchestrator.storage import redacted
 from orchestrator.training.evaluation import fixed_pairs
 
@@ -78,8 +78,7 @@ def evaluate(
         options: what is asked; its fields may be given as `settings` instead, e.g. `split="all"`.
         device: where to compute; a GPU if there is one.
         model_config: describes the network where a foreign file's weights cannot (see `load_model`).
-        workers: judge on Ray, thinking of so many tasks at once; 0 judges in this process. None: on Ray where this
-            process is connected to one or RAY_ADDRESS names one.
+        workers: tasks at a time on Ray; 0 judges in this process; none means Ray where RAY_ADDRESS names a cluster.
         gpus: GPUs, or a share of one, that each task on Ray takes.
         shelf: where the report and the MLflow run are kept; none keeps nothing.
         console: where progress is shown; none shows nothing.
@@ -95,14 +94,12 @@ def evaluate(
     shifts = DataConfig(min_shift=asked.min_shift, max_shift=asked.max_shift)
     frames = judge.model.config.num_frames
     plan = plan_evaluation(fixed_pairs(asked.pair_list, corpus, asked.split, frames, asked.pairs, shifts))
-    distributed = is_distributed(workers)
-    towers = towers_for(judge.model, asked.batch, device, distributed=distributed)
-    request = Request(stride=asked.stride, offsets=asked.offsets)
-    shape = TaskShape(gpus=gpus) if distributed else None
-    reports = run_judging("evaluate", plan, towers, request, console, shape, parts(workers))
+    request = Request(stride=asked.stride, offsets=asked.offsets, batch=asked.batch)
+    model = judge.model
+    reports = run_judging("evaluate", plan, model, request, console, device=device, workers=workers, gpus=gpus)
     found = conclude(plan, reports, judge.name, step=judge.step, notes=notes)
     if asked.controls:
-        found = replace(found, controls=controls_here(plan, towers_for(judge.model, asked.batch, device)()))
+        found = replace(found, controls=controls_here(plan, HereTowers(model, device, asked.batch)()))
     if asked.scores is not None:
         listed = plan.pair_list
         write_scores(Path(asked.scores), listed.table(), listed.scores(judge.step, found.tensor()))

@@ -7,6 +7,7 @@ carry only the reference to what lies in Ray's object store.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,12 +25,13 @@ class HereTowers:
     """The network in this process."""
 
     model: SyncNet
-    device: str
+    device: str | None = None
+    """Where to compute; none means a GPU where there is one."""
     batch: int = 64
+    """Windows that go through a tower at once."""
 
     def __call__(self) -> Towers:
-        device = torch.device(self.device)
-        return Towers(self.model.to(device), self.batch, device)
+        return _towers(self.model, self.device, self.batch)
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,7 @@ class SentTowers:
         return cls(reference, model.config, reference.hex(), device, batch)
 
     def __call__(self) -> Towers:
-        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return Towers(_built(self).to(device), self.batch, device)
+        return _arrived(self)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -65,9 +66,25 @@ class SentTowers:
         return isinstance(other, SentTowers) and other.key == self.key
 
 
+def tasks_at_once(workers: int | None) -> int:
+    """How many tasks on Ray judge clips at a time; 0 for none, and this process.
+
+    Args:
+        workers: as asked for; none means Ray, with a task for each CPU here, where RAY_ADDRESS names a cluster.
+    """
+    if workers is not None:
+        return workers
+    return (os.cpu_count() or 1) if os.environ.get("RAY_ADDRESS") else 0
+
+
 @lru_cache(maxsize=1)
-def _built(sent: SentTowers) -> SyncNet:
+def _arrived(sent: SentTowers) -> Towers:
     weights: Any = ray.get(sent.weights)
     model = build_model(sent.config)
     model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
-    return model.eval()
+    return _towers(model, sent.device, sent.batch)
+
+
+def _towers(model: SyncNet, device: str | None, batch: int) -> Towers:
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Towers(model.eval().to(target), batch, target)

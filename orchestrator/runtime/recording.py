@@ -6,6 +6,7 @@ written before there is something to write, so that a refused evaluation leaves 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -88,19 +89,25 @@ class Shelf:
         Raises:
             OrchestratorError: either cannot be written.
         """
-        folder = self.folder / finding.name
         files = _files(finding)
-        with writable(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, content in files.items():
-                with atomic_writer(folder / name) as file:
-                    file.write(content)
-            for name, figure in finding.pictures.items():
-                with atomic_writer(folder / name) as file:
-                    figure.savefig(file, format="png")
+        folder = self.put(finding.name, {**files, **{name: _png(one) for name, one in finding.pictures.items()}})
         run_id = self._record(finding, folder, list(files))
         describe(kind=finding.kind, run=finding.name, folder=redacted(folder), mlflow_run_id=run_id)
         return Kept(folder, run_id, self.tracking_uri)
+
+    def put(self, name: str, files: Mapping[str, bytes]) -> Path:
+        """Write files into the folder of a finding, and give that.
+
+        Raises:
+            OrchestratorError: it cannot be written.
+        """
+        folder = self.folder / name
+        with writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for file_name, content in files.items():
+                with atomic_writer(folder / file_name) as file:
+                    file.write(content)
+        return folder
 
     def _record(self, finding: Finding, folder: Path, files: Sequence[str]) -> str:
         tags = {"kind": finding.kind, **finding.tags}
@@ -135,6 +142,12 @@ def told(console: Console, kept: Kept) -> None:
     """Say where a finding lies."""
     for name, place in kept.places.items():
         console.print(f"{name}: {place}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def _files(finding: Finding) -> dict[str, bytes]:

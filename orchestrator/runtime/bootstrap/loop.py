@@ -26,8 +26,9 @@ from orchestrator.errors import ConfigError, RunStopped
 from orchestrator.evaluation.audit import REJECTED_BY_DEFAULT, Audit, AuditPlan, AuditStatus, plan_audit, revisions_of
 from orchestrator.evaluation.audit.results import CHANGED_FRAMES
 from orchestrator.runtime import logs
-from orchestrator.runtime.audit import Ask, audit_metrics, look, reason_of, record_audit
+from orchestrator.runtime.audit import Ask, audit_metrics, audit_page, look, reason_of, record_audit
 from orchestrator.runtime.bootstrap.ledger import Books, Ledger, Round
+from orchestrator.runtime.evaluate import evaluate
 from orchestrator.runtime.home import at_home
 from orchestrator.runtime.identity import claim
 from orchestrator.runtime.job import describe
@@ -36,7 +37,6 @@ from orchestrator.runtime.paths import RunPaths
 from orchestrator.runtime.train import TrainResult, open_corpus, tracking_uri, train
 from orchestrator.storage import redacted
 from orchestrator.tracking import RunWriter, close_stale
-from orchestrator.training.evaluation import evaluate
 
 _BLIND = 0.1
 """Fewer clips that fit than this share say that the network tells nothing; chance alone gives one in twenty."""
@@ -182,7 +182,7 @@ class _Loop:
     def _measured(self, result: TrainResult) -> dict[str, float]:
         found = {name: value for name, value in result.metrics.items() if name.startswith("val/")}
         if self.options.holdout is not None:
-            told = evaluate(result.best_checkpoint, self.options.holdout).metrics
+            told = evaluate(result.best_checkpoint, self.options.holdout, offsets=False, workers=0).metrics
             found |= {f"holdout/{name}": value for name, value in told.items()}
         return {**found, f"best/{self.config.checkpoint.metric.removeprefix('val/')}": result.best}
 
@@ -206,7 +206,7 @@ class _Loop:
         plan = plan_audit(corpus)
         found = look(plan, known.checkpoint or None, self.options.ask, self.console)
         revisions = revisions_of(found, plan.by_id, self.options.reject)
-        self._record_audit(found, number)
+        self._record_audit(plan, found, number)
         self.books.keep(number, revisions, f"round {number} of {self.name}: {reason_of(found)}")
         changed = count_changed(plan, revisions)
         known = replace(known, audited=audit_metrics(found), changed=changed, base=ledger.version)
@@ -215,11 +215,11 @@ class _Loop:
             self.tell(f"round {number}: hardly a clip fits anywhere, so nothing is written; see docs/audit.md")
         return self._noted(replace(ledger.with_round(known), ended="blind" if blind else ""))
 
-    def _record_audit(self, found: Audit, number: int) -> None:
+    def _record_audit(self, plan: AuditPlan, found: Audit, number: int) -> None:
         name, experiment = f"{self.name}-audit-{number}", self.config.tracking.experiment
         tags = {"kind": "audit", "bootstrap": self.name, "round": str(number)}
         with RunWriter.start(self.uri, experiment, name, f"audit/{name}", self.writer.run_id, tags) as writer:
-            record_audit(writer, found, self.options.ask)
+            record_audit(writer, found, self.options.ask, audit_page(plan, found))
 
     def _noted(self, ledger: Ledger) -> Ledger:
         ledger = self.books.write(ledger)

@@ -1,6 +1,6 @@
 """The rounds of a bootstrap: what they do, when they end, and that they continue wherever they were stopped.
 
-Training, judging and the record are stood in for where only the order of the steps is asked for; one test does all of it.
+Training, judging and the record are stood in for where only the order of the steps is asked; one test does all of it.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def story(config: Any, monkeypatch: pytest.MonkeyPatch) -> Story:
     monkeypatch.setattr(loop, "train", told.train)
     monkeypatch.setattr(loop, "look", told.look)
     monkeypatch.setattr(loop, "RunWriter", Quiet)
+    monkeypatch.setattr(loop, "audit_page", lambda *_: "")
     monkeypatch.setattr(loop, "close_stale", lambda *_: None)
     return told
 
