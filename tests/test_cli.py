@@ -54,6 +54,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         "sweep",
         "status",
         "evaluate",
+        "compare",
         "doctor",
     ):
         assert command in shown
