@@ -55,6 +55,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         "status",
         "evaluate",
         "score",
+        "compare",
         "doctor",
     ):
         assert command in shown

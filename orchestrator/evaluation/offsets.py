@@ -163,8 +163,8 @@ def _wrong_confidences(clip: ClipEmbeddings, max_offset: int, elsewhere: Sequenc
     Best is the sound of other clips, in several places: then the clip's own confidence is one of many alike if its
     sound has nothing to do with it, and p values are even. Without any, the clip's own sound is cut into blocks in
     another order: how sounds follow one another must be kept, since sounds that run backwards fit no picture as well
-    as foreign ones do. On embeddings of wrong sound, 4 s long, 3% of p values are below 0.05 by the first, 9% by the
-    second; and a third where the sound ran backwards.
+    as foreign ones do. On embeddings of wrong sound, 4 s long, 3 to 7% of
+    p values are at most 0.05 by the first, 9 to 13% by the second; and a third where the sound ran backwards.
     """
     count, sounds = len(clip.audio_starts), elsewhere or [clip.audio_AE]
     curves = []

@@ -16,6 +16,10 @@ In simulations, of which the tests have a short form, 95% intervals of gains cov
 figures 92 to 97%. Near the ceiling, as at an accuracy of 0.98 where few clips make all the errors, 10 clips cannot tell
 what others would do (gains 89%, figures 83%); 40 nearly can (94% and 90%).
 
+The ratios and other figures, by speaker: 93 to 96% with 8, 20 and 40 speakers, and 92% or more near the ceiling. Where
+fewer than ten speakers or clips show both outcomes, a share is thought to come from fewer places; where none varies at
+all, from one place a clip.
+
 Promises: the same answer every time; an interval lies within what the figure can be, and is all of that where there is
 one clip; the gain of a network over itself is 0, surely.
 """
@@ -281,8 +285,10 @@ def _within(
     if 0 < place < 1 and spread > 0:
         odds, reach = math.log(place / (1 - place)), quantile * spread / (place * (1 - place))
         ends = tuple((1 + math.tanh((odds + side * reach) / 2)) / 2 for side in (-1, 1))
+    elif spread > 0:
+        ends = max(0.0, place - quantile * spread), min(1.0, place + quantile * spread)
     else:
-        ends = _wilson(min(max(place, 0.0), 1.0), spread, pairs, quantile)
+        ends = _wilson(min(max(place, 0.0), 1.0), 0.0, pairs, quantile)
     return min(low + (high - low) * ends[0], value), max(low + (high - low) * ends[1], value)
 
 

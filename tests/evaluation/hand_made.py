@@ -62,17 +62,16 @@ class HandMade(SyncNet):
         return (parts + self._noise * turned * (1 if tower == 1 else -1))[:, :, None, None]
 
 
-def make_corpus(
-    folder: Path, speakers: int = 5, clips: int = 4, seconds: float = 4.0, *, varied: bool = True
-) -> Corpus:
-    """Clips of several speakers, every one of them to validate; of different lengths if `varied`."""
+def make_corpus(folder: Path, speakers: int = 5, clips: int = 4, seconds: float = 4.0, *, train: int = 0) -> Corpus:
+    """Clips of several speakers, of different lengths; all of them validate but those of the first `train` speakers."""
     rng, arrays = np.random.default_rng(3), []
     for number in range(speakers * clips):
-        frames = round(25 * seconds) + (7 * number % 30 if varied else 0)
+        frames = round(25 * seconds) + 7 * number % 30
         arrays.append(_clip(rng, f"spk{number // clips}/clip{number % clips}", frames))
     write_shard(folder / "shards" / "s.arrow", arrays)
     rows = [
-        manifest_row(clip, row, split="val", speaker=clip.clip_id.partition("/")[0]) for row, clip in enumerate(arrays)
+        manifest_row(clip, row, split="train" if row < train * clips else "val", speaker=clip.clip_id.partition("/")[0])
+        for row, clip in enumerate(arrays)
     ]
     write_manifest(open_folder(folder), rows)
     return Corpus.open(folder)

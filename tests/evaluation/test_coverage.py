@@ -120,10 +120,11 @@ def test_intervals_by_speaker_cover_what_they_say(speakers: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("speakers", [8, 20, 40])
-def test_over_many_runs_too(speakers: int) -> None:
-    """A share may be off by 3 points, since intervals are approximations; more would not be."""
-    for kind, share in coverage(speakers, 600).items():
-        assert 0.92 <= share <= 0.99, (kind, share)
+@pytest.mark.parametrize(("level", "most"), [(1.0, 0.985), (3.0, 1.0)])
+def test_over_many_runs_too(speakers: int, level: float, most: float) -> None:
+    """A share may be off by 3 points, since intervals are approximations; near the ceiling it may be higher."""
+    for kind, share in coverage(speakers, 600, level).items():
+        assert 0.915 <= share <= most, (kind, share)
 
 
 def test_clips_of_a_speaker_are_not_independent() -> None:
@@ -142,6 +143,10 @@ def test_the_edges_of_what_is_known() -> None:
     assert statistic_interval(lambda weights: 0.5, np.zeros(4), (0.0, 1.0)) == (0.5, 0.0, 1.0)
     all_right = ratio_interval(ones * 7, ones * 7, np.arange(4), share=True)
     assert all_right.value == all_right.high == 1.0 and 0 < all_right.low < 0.9, "four clips cannot promise all"
+    sure = statistic_interval(lambda weights: 1.0, np.arange(40), (0.0, 1.0))
+    assert sure.high == 1.0 and 0.85 < sure.low < 1.0, "nothing varied, and yet it is not certain"
+    edge = statistic_interval(lambda weights: 5.0 if weights.max() == 1 else weights[0], np.arange(9), (-5.0, 5.0))
+    assert edge.value == edge.high == 5.0 and edge.low < 4.0, "at a bound by luck"
     some = ratio_interval(np.array([3, 0, 5]), np.array([6, 0, 5]), np.array(["a", "b", "c"]), share=True)
     assert some.value == pytest.approx(8 / 11) and 0 <= some.low < some.value < some.high <= 1
 
