@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from orchestrator.data.manifest import ManifestRow
 from orchestrator.data.work import ClipDone, ClipStarted, Message
 from orchestrator.errors import DataError
 from orchestrator.evaluation.clips import ClipReport, Pair, judge_clip
+from orchestrator.evaluation.elsewhere import sound_of, spread
 from orchestrator.evaluation.figures import Curves, Figure, curves, offset_figures, pair_figures
 from orchestrator.evaluation.material import of_corpus
 from orchestrator.evaluation.towers import Towers
@@ -36,10 +38,6 @@ if TYPE_CHECKING:  # controls are asked of an evaluation's plan
 
 GROUPS = ("speaker", "language", "tag")
 """Columns of the manifest by which figures are told apart."""
-_SOUNDS = 20
-"""Clips whose sounds are tried under every picture; each of them in three places."""
-_SOUND_WINDOWS = 100
-"""Windows of each of these sounds."""
 _LEAST_PAIRS = 8
 """Fewer pairs of a group say nothing."""
 
@@ -100,7 +98,10 @@ class EvaluateUnit:
             OrchestratorError: the network or the storage fails; no clip is to blame.
         """
         towers = self.towers()
-        sounds = {place: self._sound(towers, place) for place in self.elsewhere}
+        sounds = {
+            place: sound_of(towers, self.clips.clips[place].clip_id, partial(of_corpus, self.clips, place))
+            for place in self.elsewhere
+        }
         for place, pairs in zip(self.places, self.pairs, strict=True):
             row = self.clips.clips[place]
             yield ClipStarted(row.clip_id)
@@ -114,12 +115,6 @@ class EvaluateUnit:
                 towers, clip, place, pairs, stride=asked.stride, offsets=asked.offsets, elsewhere=others
             )
             yield ClipJudged(row.clip_id, seconds=row.duration_s, report=report)
-
-    def _sound(self, towers: Towers, place: int) -> NDArray[np.float32]:
-        clip = of_corpus(self.clips, place)
-        starts = clip.audio_starts(towers.num_frames)[:_SOUND_WINDOWS]
-        known = (self.clips.corpus.fingerprint, self.clips.name, place)
-        return towers.remembered(known, lambda: towers.embed(clip, starts[:0], starts).audio_AE)
 
 
 @dataclass(frozen=True)
@@ -197,9 +192,7 @@ class Plan:
         """The work in `count` parts, or as many as there are clips."""
         clips, pairs = self.pair_list.clips, self.pair_list.pairs
         places = range(len(clips.clips)) if request.offsets else sorted(self.of_clip)
-        every, sounds = len(clips.clips), min(len(clips.clips), _SOUNDS)
-        spread = tuple(number * every // sounds for number in range(sounds))
-        elsewhere = spread if request.offsets and every > 1 else ()
+        elsewhere = spread(range(len(clips.clips))) if request.offsets else ()
         found = []
         for part in np.array_split(np.array(places), max(1, min(count, len(places)))):
             own = tuple(int(place) for place in part)

@@ -1,6 +1,6 @@
 """A clip as a network is asked about it: its picture, its mel, and how far apart they are said to be.
 
-Contract: what comes out of `of_corpus` is what training reads, window for window; everything else that is judged (a
+Contract: what comes out of `of_row` is what training reads, window for window; everything else that is judged (a
 video that was never prepared, a control with its sound exchanged) takes the same form and goes the same way.
 """
 
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.config.media import mel_columns, mel_start
-from orchestrator.data.corpus import CorpusSplit
+from orchestrator.data.corpus import Corpus, CorpusSplit
 from orchestrator.data.corpus.corpus import offset_columns
+from orchestrator.data.manifest import ManifestRow
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +58,20 @@ class Material:
         return frames.reshape(-1, *frames.shape[2:])
 
 
-def of_corpus(clips: CorpusSplit, index: int) -> Material:
-    """A clip of a prepared corpus, with the A/V offset of its manifest.
+def of_row(corpus: Corpus, row: ManifestRow) -> Material:
+    """A clip of a prepared corpus, be it usable or not, with the A/V offset of its manifest.
 
     Raises:
         DataError: as `Corpus.stored`.
     """
-    row = clips.clips[index]
-    stored = clips.corpus.stored(row)
+    stored = corpus.stored(row)
     return Material(stored.view(0, row.num_frames), stored.mel, offset_columns(row))
+
+
+def of_corpus(clips: CorpusSplit, index: int) -> Material:
+    """A clip of a split, by its index.
+
+    Raises:
+        DataError: as `Corpus.stored`.
+    """
+    return of_row(clips.corpus, clips.clips[index])

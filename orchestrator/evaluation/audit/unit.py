@@ -9,14 +9,15 @@ where they belong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from orchestrator.config.media import FPS, mel_start
 from orchestrator.data.corpus import Corpus, SplitName
-from orchestrator.data.corpus.corpus import offset_columns, usable_frames
+from orchestrator.data.corpus.corpus import usable_frames
 from orchestrator.data.manifest import ManifestRow
 from orchestrator.data.media.speech import unpack_bits
 from orchestrator.data.work import ClipDone, ClipStarted, Message
@@ -24,11 +25,12 @@ from orchestrator.evaluation.audit.back import was_audited_away
 from orchestrator.evaluation.audit.policy import CROOKED_FRAMES, Crowd, Finding, Signs, common_offset, judge_finding
 from orchestrator.evaluation.audit.results import Audit, ClipAudit
 from orchestrator.evaluation.clips import judge_clip
+from orchestrator.evaluation.elsewhere import sound_of, spread
 from orchestrator.evaluation.estimate import estimate_offset
-from orchestrator.evaluation.material import Material
+from orchestrator.evaluation.material import Material, of_row
 from orchestrator.evaluation.offsets import MAX_OFFSET
 from orchestrator.evaluation.signs import is_silent, is_static
-from orchestrator.evaluation.towers import Towers
+from orchestrator.evaluation.towers import Floats, Towers
 
 _GRID = 5
 """Every fifth frame begins with a column of the mel."""
@@ -66,6 +68,8 @@ class AuditUnit:
     """What is asked."""
     given_up: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Clips to leave aside: id -> reason and detail."""
+    elsewhere: tuple[ManifestRow, ...] = ()
+    """Clips whose sounds show how well a picture fits any sound; the same in all units."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -83,6 +87,7 @@ class AuditUnit:
             OrchestratorError: the network or the storage fails; no clip is to blame.
         """
         towers = self.towers() if self.towers is not None else None
+        sounds = {} if towers is None else self._sounds(towers)
         for row in self.rows:
             yield ClipStarted(row.clip_id)
             if row.clip_id in self.given_up:
@@ -90,8 +95,13 @@ class AuditUnit:
                 failed = Finding(Signs(False, False, None), None, None, f"it could not be looked at: {detail}")
                 yield ClipAudited(row.clip_id, reason, detail, finding=failed)
             else:
-                found = look_at(material_of(self.corpus, row), row, towers, self.request)
+                others = [sound for name, sound in sounds.items() if name != row.clip_id]
+                found = look_at(of_row(self.corpus, row), row, towers, self.request, others)
                 yield ClipAudited(row.clip_id, seconds=row.duration_s, finding=found)
+
+    def _sounds(self, towers: Towers) -> dict[str, Floats]:
+        rows = self.elsewhere
+        return {row.clip_id: sound_of(towers, row.clip_id, partial(of_row, self.corpus, row)) for row in rows}
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,11 @@ class AuditPlan:
     def units(self, towers: Callable[[], Towers] | None, request: AuditRequest, count: int) -> list[AuditUnit]:
         """The work in `count` parts, or as many as there are clips."""
         parts = np.array_split(np.arange(len(self.rows)), max(1, min(count, len(self.rows))))
-        return [AuditUnit(self.corpus, tuple(self.rows[n] for n in part), towers, request) for part in parts]
+        sounds = spread([row for row in self.rows if row.ok]) if towers is not None else ()
+        return [
+            AuditUnit(self.corpus, tuple(self.rows[n] for n in part), towers, request, elsewhere=sounds)
+            for part in parts
+        ]
 
 
 def plan_audit(corpus: Corpus, split: SplitName = "all") -> AuditPlan:
@@ -165,18 +179,10 @@ def audit_here(
     return conclude_audit(plan, findings, checkpoint, request)
 
 
-def material_of(corpus: Corpus, row: ManifestRow) -> Material:
-    """A clip of a corpus, whether or not it is usable, with the A/V offset of its manifest.
-
-    Raises:
-        DataError: as `Corpus.stored`.
-    """
-    stored = corpus.stored(row)
-    return Material(stored.view(0, row.num_frames), stored.mel, offset_columns(row))
-
-
-def look_at(clip: Material, row: ManifestRow, towers: Towers | None, request: AuditRequest) -> Finding:
-    """All that can be known of a clip by itself.
+def look_at(
+    clip: Material, row: ManifestRow, towers: Towers | None, request: AuditRequest, elsewhere: Sequence[Floats] = ()
+) -> Finding:
+    """All that can be known of a clip by itself, and from the sounds of others.
 
     Raises:
         OrchestratorError: the network fails.
@@ -188,9 +194,9 @@ def look_at(clip: Material, row: ManifestRow, towers: Towers | None, request: Au
         speech_s=None if speech is None else float(speech.sum()) / FPS,
     )
     if towers is not None:
-        return Finding(
-            signs, judge_clip(towers, clip, stride=request.stride, max_offset=request.max_offset), estimate=None
-        )
+        stride, reach = request.stride, request.max_offset
+        report = judge_clip(towers, clip, stride=stride, max_offset=reach, elsewhere=elsewhere)
+        return Finding(signs, report, estimate=None)
     both = _as_said(clip, row)
     return Finding(signs, None, estimate_offset(both.frames_TCHW, both.mel_ML, max_offset=request.max_offset))
 
