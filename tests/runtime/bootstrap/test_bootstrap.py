@@ -1,6 +1,6 @@
 """The rounds of a bootstrap: what they do, when they end, and that they continue wherever they were stopped.
 
-Training, judging and the record are stood in for where only the order of the steps is asked for; one test does all of it.
+Training, judging and the record are stood in for where only the order of steps is asked for; one test does all of it.
 """
 
 from __future__ import annotations
