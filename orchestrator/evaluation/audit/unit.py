@@ -22,7 +22,15 @@ from orchestrator.data.manifest import ManifestRow
 from orchestrator.data.media.speech import unpack_bits
 from orchestrator.data.work import ClipDone, ClipStarted, Message
 from orchestrator.evaluation.audit.back import was_audited_away
-from orchestrator.evaluation.audit.policy import CROOKED_FRAMES, Crowd, Finding, Signs, common_offset, judge_finding
+from orchestrator.evaluation.audit.policy import (
+    CROOKED_FRAMES,
+    LEAST_FIT,
+    Crowd,
+    Finding,
+    Signs,
+    common_offset,
+    judge_finding,
+)
 from orchestrator.evaluation.audit.results import Audit, ClipAudit
 from orchestrator.evaluation.clips import judge_clip
 from orchestrator.evaluation.elsewhere import sound_of, spread
@@ -227,10 +235,8 @@ def _judged(row: ManifestRow, found: Finding, crowd: Crowd) -> ClipAudit:
 
 
 def _notes(clips: Iterable[ClipAudit], crowd: Crowd, checkpoint: str | None) -> Iterator[str]:
-    if checkpoint is not None and crowd.judged and crowd.fit < 0.5:
-        yield (
-            f"only {crowd.fit:.0%} of the clips fit anywhere: this network tells too little to judge the corpus by it"
-        )
+    if checkpoint is not None and crowd.judged and crowd.fit < LEAST_FIT:
+        yield (f"only {crowd.fit:.0%} of the clips fit anywhere: this network tells too little to move any clip")
     frames = common_offset(clips)
     if frames is not None and abs(frames) > CROOKED_FRAMES:
         what = "network" if checkpoint is not None else "estimate"

@@ -38,10 +38,7 @@ from orchestrator.runtime.train import TrainResult, open_corpus, tracking_uri, t
 from orchestrator.storage import redacted
 from orchestrator.tracking import RunWriter, close_stale
 
-_BLIND = 0.1
-"""Fewer clips that fit than this share say that the network tells nothing; chance alone gives one in twenty."""
 _FITTING = (AuditStatus.IN_SYNC, AuditStatus.SHIFTED, AuditStatus.PARTLY, AuditStatus.AT_EDGE)
-_TELLING = (*_FITTING, AuditStatus.WRONG_AUDIO, AuditStatus.UNSURE)
 
 
 @dataclass(frozen=True)
@@ -270,8 +267,8 @@ def count_changed(plan: AuditPlan, revisions: Collection[Revision]) -> int:
 
 
 def _is_blind(found: Audit) -> bool:
-    asked = len(found.of(*_TELLING))
-    return found.method == "checkpoint" and asked > 0 and len(found.of(*_FITTING)) < _BLIND * asked
+    """Whether a network found of no clip where it belongs: it knows too little, or all are too short for it."""
+    return found.method == "checkpoint" and not found.of(*_FITTING)
 
 
 def _clips_hash(corpus: Corpus) -> str:
