@@ -28,8 +28,8 @@ from orchestrator.data.prepare import PreparationConfig, prepare_local
 from orchestrator.data.synthetic import make_corpus
 from orchestrator.evaluation.audit import Audit, AuditStatus
 from orchestrator.runtime.audit import Record, audit
+from orchestrator.runtime.evaluate import evaluate
 from orchestrator.runtime.train import train
-from orchestrator.training.evaluation import evaluate
 
 SHARE, REACH = 0.4, 10.0
 QUICK = {"speakers": 4, "clips_per_speaker": 2, "seconds": 3.0, "size": 64}
@@ -84,7 +84,7 @@ def fit(
     }
     base = {"model": recipe["model"], "data": {"path": str(corpus)}, "storage": str(runs)}
     result = train(load_config({**base, **section, **changes}), name)
-    figures = evaluate(result.best_checkpoint, clean).metrics
+    figures = evaluate(result.best_checkpoint, clean, offsets=False).metrics
     return str(result.best_checkpoint), {name: figures[name] for name in ("accuracy", "auc")}
 
 
