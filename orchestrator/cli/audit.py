@@ -168,8 +168,9 @@ def _print_audit(folder: str, result: Any) -> None:
     else:
         undo = f"`orchestrator data undo {folder}` takes it back"
         print_lines([f"the manifest is at version {result.version.number}; {undo}"])
-    report = {"report": result.report} if result.report else {}
-    print_card("", {**report, "MLflow run": result.run_id, "open MLflow": open_hint(result.tracking_uri)})
+    print_card(
+        "", {"report": result.report, "MLflow run": result.run_id, "open MLflow": open_hint(result.tracking_uri)}
+    )
 
 
 def _print_rounds(result: Any) -> None:

@@ -31,7 +31,7 @@ def compare(
     stride: Annotated[int, typer.Option(min=1, help="Frames between windows, for offsets; more is faster.")] = 1,
     workers: Workers = None,
     gpus: Gpus = 0,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
     tracking: Tracking = None,
     experiment: Experiment = "syncnet",
     record: Record = True,

@@ -20,7 +20,7 @@ Workers = Annotated[
     typer.Option(min=0, help="Tasks at a time on Ray; 0: in this process, as where RAY_ADDRESS is not set."),
 ]
 Gpus = Annotated[float, typer.Option("--gpus", min=0, help="GPUs, or a share of one, that each task takes.")]
-Storage = Annotated[Path, typer.Option(help="The folder of runs: the report goes there, into `findings`.")]
+Storage = Annotated[str, typer.Option(help="The folder or URI of runs: the report goes there, into `findings`.")]
 Tracking = Annotated[str | None, typer.Option(metavar="URI", help="The tracking store, as `tracking.uri` of a run.")]
 Experiment = Annotated[str, typer.Option(help="The MLflow experiment.")]
 Record = Annotated[bool, typer.Option("--record/--no-record", help="Keep the report and an MLflow run, or nothing.")]
@@ -44,7 +44,7 @@ def evaluate(
     workers: Workers = None,
     gpus: Gpus = 0,
     config: ModelFile = None,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
     tracking: Tracking = None,
     experiment: Experiment = "syncnet",
     record: Record = True,

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,15 +26,12 @@ from orchestrator.data.work import ClipDone, ClipStarted, Message
 from orchestrator.errors import DataError
 from orchestrator.evaluation.clips import ClipReport, Pair, judge_clip
 from orchestrator.evaluation.elsewhere import sound_of, spread
-from orchestrator.evaluation.figures import Curves, Figure, curves, offset_figures, pair_figures
+from orchestrator.evaluation.figures import ControlResult, Curves, Figure, curves, offset_figures, pair_figures
 from orchestrator.evaluation.material import of_corpus
 from orchestrator.evaluation.towers import Towers
 from orchestrator.training.chance import Verdict, judge
 from orchestrator.training.evaluation import PairList
 from orchestrator.training.metrics import pair_metrics, spread_of
-
-if TYPE_CHECKING:  # controls are asked of an evaluation's plan
-    from orchestrator.evaluation.controls.result import ControlResult
 
 GROUPS = ("speaker", "language", "tag")
 """Columns of the manifest by which figures are told apart."""

@@ -50,6 +50,24 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class ControlResult:
+    """The outcome of a control."""
+
+    name: str
+    """As it is called in MLflow and JSON."""
+    title: str
+    """What was done, as people read it."""
+    expected: str
+    """What must come out."""
+    found: Estimate | None
+    """What came out, with its 95% interval; none where nothing could be asked."""
+    passed: bool | None
+    """Whether it is as expected; none where these pairs show neither."""
+    why: str
+    """The outcome in a sentence."""
+
+
+@dataclass(frozen=True)
 class Curves:
     """What is drawn of the pairs."""
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -46,7 +45,7 @@ from orchestrator.runtime.network import HereTowers, SentTowers, tasks_at_once
 from orchestrator.runtime.recording import Shelf
 from orchestrator.runtime.stage import run_here, run_stage
 from orchestrator.runtime.units import TaskShape
-from orchestrator.storage import Location, local_path, redacted
+from orchestrator.storage import Location, redacted
 from orchestrator.tracking import RunWriter, resolve_uri
 from orchestrator.training.fitting import check_fits
 
@@ -106,8 +105,8 @@ class AuditResult:
     run_id: str
     """MLflow's id of the run."""
     tracking_uri: str
-    report: Path | None
-    """The page, where the folder of runs is on this machine; MLflow has it in any case."""
+    report: str
+    """The page, beside the runs; MLflow has it too."""
 
 
 def audit(
@@ -143,17 +142,17 @@ def audit(
     plan = plan_audit(Corpus.open(data), ask.split)
     found = look(plan, checkpoint, ask, console)
     name = record.name or f"audit-{datetime.fromtimestamp(clock(), UTC):%Y%m%d-%H%M%S}"
-    page, report = audit_page(plan, found), None
+    page = audit_page(plan, found)
     with _writer(record, name, uri, plan, clock) as writer:
         record_audit(writer, found, ask, page)
-        if local_path(record.storage) is not None:
-            report = Shelf.under(record.storage).put(name, {REPORT: page.encode("utf-8", "replace")}) / REPORT
+        shelf = Shelf(record.storage)
+        shelf.put(name, {REPORT: page.encode("utf-8", "replace")})
         version = None
         if write:
             revisions = revisions_of(found, plan.by_id, reject)
             version = revise_manifest(plan.corpus.folder, revisions, reason_of(found), now=clock)
             writer.set_tags({"manifest.version": version.number})
-    return AuditResult(found, version, writer.run_id, uri, report)
+    return AuditResult(found, version, writer.run_id, uri, f"{redacted(shelf.folder(name))}/{REPORT}")
 
 
 def look(plan: AuditPlan, checkpoint: Location | None, ask: Ask, console: Console) -> Audit:

@@ -9,22 +9,23 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from orchestrator.checkpoint.shelf import inside
 from orchestrator.runtime.job import describe
-from orchestrator.runtime.paths import require_lasting, writable
-from orchestrator.storage import redacted
-from orchestrator.storage.local import atomic_writer
+from orchestrator.runtime.paths import require_lasting
+from orchestrator.storage import Location, local_path, open_folder, redacted
 from orchestrator.tracking import RunWriter, open_hint, resolve_uri
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FOLDER = "findings"
+"""Beside the runs."""
 REPORT = "report.html"
 """The page of a finding."""
 
@@ -54,34 +55,36 @@ class Finding:
 
 @dataclass(frozen=True)
 class Shelf:
-    """Where findings are kept.
+    """Where findings are kept: under `findings` beside the runs, and in MLflow where those are."""
 
-    Args:
-        folder: a local folder, in which each finding gets one of its own.
-        uri: the tracking store; none means MLFLOW_TRACKING_URI, and without that a SQLite file in `folder`'s parent.
-        experiment: the MLflow experiment.
-        parent_run_id: the MLflow run that the findings belong to.
-    """
-
-    folder: Path
+    storage: str
+    """The folder of the runs: a path or a URI."""
     uri: str | None = None
+    """The tracking store; none means MLFLOW_TRACKING_URI, and without that a SQLite file in a local `storage`."""
     experiment: str = "syncnet"
-    parent_run_id: str | None = None
+    """The MLflow experiment."""
 
     @classmethod
-    def under(cls, storage: str | Path, uri: str | None = None, experiment: str = "syncnet") -> Shelf:
-        """The shelf of a storage of runs, recorded where those are.
+    def under(cls, storage: Location, uri: str | None = None, experiment: str = "syncnet") -> Shelf:
+        """A shelf, after a check that it can be one.
 
         Raises:
             ConfigError: the folder would be gone with a submitted job, or the tracking store cannot be one.
         """
         require_lasting("the folder of findings", storage)
-        return cls(Path(storage).expanduser().absolute() / "findings", uri, experiment)
+        local = local_path(storage)
+        shelf = cls(str(storage if local is None else local.expanduser().absolute()), uri, experiment)
+        _ = shelf.tracking_uri  # refused before anything is computed
+        return shelf
 
     @property
     def tracking_uri(self) -> str:
         """The tracking store."""
-        return resolve_uri(self.uri, str(self.folder.parent), os.environ)
+        return resolve_uri(self.uri, self.storage, os.environ)
+
+    def folder(self, name: str) -> Location:
+        """The folder of a finding."""
+        return inside(inside(self.storage, FOLDER), name)
 
     def keep(self, finding: Finding) -> Kept:
         """Write a finding into its folder, and into MLflow.
@@ -89,36 +92,32 @@ class Shelf:
         Raises:
             OrchestratorError: either cannot be written.
         """
-        files = _files(finding)
-        folder = self.put(finding.name, {**files, **{name: _png(one) for name, one in finding.pictures.items()}})
-        run_id = self._record(finding, folder, list(files))
-        describe(kind=finding.kind, run=finding.name, folder=redacted(folder), mlflow_run_id=run_id)
-        return Kept(folder, run_id, self.tracking_uri)
+        pictures = {name: _png(one) for name, one in finding.pictures.items()}
+        self.put(finding.name, {**_files(finding), **pictures})
+        run_id, folder = self._record(finding), redacted(self.folder(finding.name))
+        describe(kind=finding.kind, run=finding.name, folder=folder, mlflow_run_id=run_id)
+        page = REPORT if finding.page is not None else f"{finding.kind}.json"
+        return Kept(f"{folder}/{page}", run_id, self.tracking_uri)
 
-    def put(self, name: str, files: Mapping[str, bytes]) -> Path:
-        """Write files into the folder of a finding, and give that.
+    def put(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Write files into the folder of a finding.
 
         Raises:
-            OrchestratorError: it cannot be written.
+            StorageError: it cannot be written.
         """
-        folder = self.folder / name
-        with writable(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for file_name, content in files.items():
-                with atomic_writer(folder / file_name) as file:
-                    file.write(content)
-        return folder
+        folder = open_folder(self.folder(name))
+        for file_name, content in files.items():
+            folder.write(file_name, content)
 
-    def _record(self, finding: Finding, folder: Path, files: Sequence[str]) -> str:
-        tags = {"kind": finding.kind, **finding.tags}
-        uri = self.tracking_uri
-        with RunWriter.start(uri, self.experiment, finding.name, finding.name, self.parent_run_id, tags) as writer:
+    def _record(self, finding: Finding) -> str:
+        tags, name = {"kind": finding.kind, **finding.tags}, finding.name
+        with RunWriter.start(self.tracking_uri, self.experiment, name, name, tags=tags) as writer:
             writer.log_params(finding.facts)
             writer.log_metrics(finding.metrics, finding.step)
-            for name, figure in finding.pictures.items():
-                writer.log_figure(figure, f"charts/{name}")
-            for name in files:
-                writer.log_file(folder / name, finding.kind)
+            for file_name, figure in finding.pictures.items():
+                writer.log_figure(figure, f"charts/{file_name}")
+            for file_name, content in _files(finding).items():
+                writer.log_text(content.decode(), f"{finding.kind}/{file_name}")
             return writer.run_id
 
 
@@ -126,7 +125,8 @@ class Shelf:
 class Kept:
     """Where a finding lies."""
 
-    folder: Path
+    report: str
+    """The page or, without one, the result as JSON; without credentials."""
     run_id: str
     """MLflow's id of the run."""
     tracking_uri: str
@@ -134,8 +134,7 @@ class Kept:
     @property
     def places(self) -> dict[str, str]:
         """For a card: where to look."""
-        page = self.folder / REPORT
-        return {"report": str(page if page.exists() else self.folder), "open MLflow": open_hint(self.tracking_uri)}
+        return {"report": self.report, "open MLflow": open_hint(self.tracking_uri)}
 
 
 def told(console: Console, kept: Kept) -> None:

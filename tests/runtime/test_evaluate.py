@@ -66,7 +66,7 @@ def test_a_finding_is_kept_once(
         found = orchestrator.evaluate(
             weights, tiny_corpus, pairs=16, workers=0, model_config=tiny_model_config, shelf=shelf
         )
-    (folder,) = shelf.folder.iterdir()
+    (folder,) = (tmp_path / "runs" / "findings").iterdir()
     kept = json.loads((folder / "evaluate.json").read_text())
     assert kept["pairs_hash"] == found.pairs_hash and kept["metrics"] == found.metrics
     record = find_run(shelf.tracking_uri, "syncnet", folder.name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from orchestrator.evaluation.figures import ControlResult as ControlResult
 from orchestrator.training.comparison import Estimate
 
 SURE = 0.999
@@ -13,24 +13,6 @@ CHANCE = 0.5
 """AUC of a network that cannot know."""
 LEFT = 0.5
 """A control at chance may keep less than this share of what the network has over chance with everything as it is."""
-
-
-@dataclass(frozen=True)
-class ControlResult:
-    """The outcome of a control."""
-
-    name: str
-    """As it is called in MLflow and JSON."""
-    title: str
-    """What was done, as people read it."""
-    expected: str
-    """What must come out."""
-    found: Estimate | None
-    """What came out, with its 95% interval; none where nothing could be asked."""
-    passed: bool | None
-    """Whether it is as expected; none where these pairs show neither."""
-    why: str
-    """The outcome in a sentence."""
 
 
 class Both(NamedTuple):
