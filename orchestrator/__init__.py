@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from orchestrator.expert import SyncExpert
     from orchestrator.planning import plan
     from orchestrator.runtime.align import align
+    from orchestrator.runtime.audit import audit
+    from orchestrator.runtime.bootstrap import bootstrap
     from orchestrator.runtime.compare import compare
     from orchestrator.runtime.evaluate import evaluate
     from orchestrator.runtime.prepare import prepare
@@ -68,6 +70,8 @@ __all__ = [
     "TrackingError",
     "VideoScore",
     "align",
+    "audit",
+    "bootstrap",
     "compare",
     "diff",
     "evaluate",
@@ -94,6 +98,8 @@ _HOMES = {
     "SyncExpert": "orchestrator.expert",
     "VideoScore": "orchestrator.evaluation.score",
     "align": "orchestrator.runtime.align",
+    "audit": "orchestrator.runtime.audit",
+    "bootstrap": "orchestrator.runtime.bootstrap",
     "compare": "orchestrator.runtime.compare",
     "diff": "orchestrator.checkpoint",
     "evaluate": "orchestrator.runtime.evaluate",
