@@ -26,7 +26,7 @@ from orchestrator.data.corpus import Corpus
 from orchestrator.data.corpus.show import contact_sheet
 from orchestrator.data.prepare import PreparationConfig
 from orchestrator.data.synthetic import make_corpus
-from orchestrator.evaluation.evaluate import Evaluation
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.runtime.evaluate import evaluate
 from orchestrator.runtime.prepare import prepare
 from orchestrator.runtime.recording import Shelf

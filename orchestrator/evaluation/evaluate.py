@@ -9,27 +9,25 @@ figures compare with those of a run.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from orchestrator.data.corpus import CorpusSplit
-from orchestrator.data.manifest import ManifestRow
 from orchestrator.data.work import ClipDone, ClipStarted, Message
 from orchestrator.errors import DataError
 from orchestrator.evaluation.clips import ClipReport, Pair, judge_clip
 from orchestrator.evaluation.elsewhere import sound_of, spread
-from orchestrator.evaluation.figures import ControlResult, Curves, Figure, curves, offset_figures, pair_figures
+from orchestrator.evaluation.figures import Figure, curves, offset_figures, pair_figures
 from orchestrator.evaluation.material import of_corpus
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.evaluation.towers import Towers
-from orchestrator.training.chance import Verdict, judge
+from orchestrator.training.chance import judge
 from orchestrator.training.evaluation import PairList
 from orchestrator.training.metrics import pair_metrics, spread_of
 
@@ -112,68 +110,6 @@ class EvaluateUnit:
                 towers, clip, place, pairs, stride=asked.stride, offsets=asked.offsets, elsewhere=others
             )
             yield ClipJudged(row.clip_id, seconds=row.duration_s, report=report)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How well a checkpoint tells in-sync from out-of-sync on a prepared corpus."""
-
-    checkpoint: str
-    """Which one; without credentials."""
-    corpus: str
-    """On what."""
-    split: str
-    """Which clips of it."""
-    num_frames: int
-    """Frames of a window."""
-    pairs_hash: str
-    """Evaluations are comparable only where this agrees."""
-    pairs: int
-    """Balanced pairs judged."""
-    figures: tuple[Figure, ...]
-    """The figures, of all clips."""
-    groups: dict[str, dict[str, tuple[Figure, ...]]]
-    """Column -> value -> the figures of those clips; only columns with more than one value."""
-    clips: tuple[ClipReport, ...]
-    """Every clip, in the order of the split."""
-    rows: tuple[ManifestRow, ...]
-    """The manifest's rows of these clips."""
-    metrics: dict[str, float]
-    """The figures of `pair_metrics`, and `spread_vision` and `spread_audio`: what training logs."""
-    verdict: Verdict
-    """Whether the pairs are told apart at all."""
-    curves: Curves
-    """To draw."""
-    cosines: tuple[float, ...]
-    """Of every pair, in the order of the list."""
-    clusters: str
-    """What was drawn anew for the intervals: `speaker`, or `clip` where there is but one speaker."""
-    notes: tuple[str, ...] = ()
-    """What a person should know before believing the figures."""
-    controls: tuple[ControlResult, ...] = ()
-    """Outcomes that are known, if they were looked at."""
-
-    def figure(self, name: str) -> Figure:
-        """A figure by its name.
-
-        Raises:
-            KeyError: there is none of that name.
-        """
-        return {figure.name: figure for figure in self.figures}[name]
-
-    def tensor(self) -> torch.Tensor:
-        """(N,) the cosines."""
-        return torch.tensor(self.cosines, dtype=torch.float32)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON data, without single windows and pairs; what is no number is none."""
-        plain = {name: value for name, value in asdict(self).items() if name not in ("clips", "rows", "cosines")}
-        clips = []
-        for row, report in zip(self.rows, self.clips, strict=True):
-            found = report.offset
-            offset = {} if found is None else {k: v for k, v in asdict(found).items() if k != "curve"}
-            clips.append({"clip_id": row.clip_id, "speaker": row.speaker, "seconds": report.seconds, **offset})
-        return dict(_without_nan({**plain, "clips": clips}))
 
 
 @dataclass(frozen=True)
@@ -292,15 +228,6 @@ def reports_here(
                 on_done(message)
                 reports += [message.report] if message.report else []
     return reports
-
-
-def _without_nan(plain: Any) -> Any:
-    """JSON knows no NaN."""
-    if isinstance(plain, dict):
-        return {key: _without_nan(value) for key, value in plain.items()}
-    if isinstance(plain, list | tuple):
-        return [_without_nan(value) for value in plain]
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
 def cosines_of(plan: Plan, reports: Sequence[ClipReport]) -> NDArray[np.float32]:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.evaluation.clips import WINDOWS_AVERAGED, ClipReport
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.figures import CLIP_AVERAGED
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.training.comparison import (
     Estimate,
     Floats,

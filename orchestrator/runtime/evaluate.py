@@ -17,13 +17,14 @@ from orchestrator.config.data import DataConfig
 from orchestrator.data.corpus import Corpus, SplitName
 from orchestrator.data.corpus.scores import write_scores
 from orchestrator.evaluation.controls import controls_here
-from orchestrator.evaluation.evaluate import Evaluation, Plan, Request, conclude, plan_evaluation
+from orchestrator.evaluation.evaluate import Plan, Request, conclude, plan_evaluation
 from orchestrator.evaluation.report import (
     evaluation_advice,
     evaluation_figures,
     evaluation_report,
     evaluation_samples,
 )
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.runtime.judging import Judge, run_judging
 from orchestrator.runtime.network import HereTowers
 from orchestrator.runtime.recording import Finding, Shelf, told

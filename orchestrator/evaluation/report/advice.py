@@ -15,9 +15,9 @@ from typing import Protocol
 
 from orchestrator.config.media import FPS
 from orchestrator.evaluation.audit import Audit, AuditStatus
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.figures import Figure
 from orchestrator.evaluation.report.words import frames_text, number_text, share_text
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.training.chance import LearningState
 from orchestrator.training.comparison import Estimate
 

@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeVar
 
 from orchestrator.evaluation.audit import AuditStatus, ClipAudit
 from orchestrator.evaluation.clips import ClipReport
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.report.words import frames_text, number_text, share_text
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.training.evaluation import PairList
 
 T = TypeVar("T")

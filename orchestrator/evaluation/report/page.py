@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.charts.drawing import drawing
 from orchestrator.charts.page import environment, filled
 from orchestrator.evaluation.audit import Audit
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.report import view
 from orchestrator.evaluation.report.advice import ControlLine
 from orchestrator.evaluation.report.pictures import audit_figures, clip_figures, evaluation_figures
@@ -31,6 +30,7 @@ from orchestrator.evaluation.report.words import (
     share_text,
     short_name,
 )
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.storage import redacted
 from orchestrator.storage.local import atomic_writer
 

@@ -23,9 +23,9 @@ from orchestrator.charts import (
 from orchestrator.config.media import FPS
 from orchestrator.evaluation.audit import Audit, AuditStatus, ClipAudit
 from orchestrator.evaluation.clips import Moment
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.figures import CLIP_AVERAGED, Figure
 from orchestrator.evaluation.report.words import is_share
+from orchestrator.evaluation.results import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib import figure as matplotlib_figure

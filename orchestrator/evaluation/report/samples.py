@@ -24,11 +24,11 @@ from orchestrator.data.corpus.show import choose_samples, visible_frames
 from orchestrator.data.manifest import ManifestRow
 from orchestrator.evaluation.audit import Audit, ClipAudit
 from orchestrator.evaluation.clips import ClipReport, Moment
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.report.chosen import audit_choice, evaluation_choice
 from orchestrator.evaluation.report.clip import playable
 from orchestrator.evaluation.report.sound import sound_of_mel
 from orchestrator.evaluation.report.words import STATUS_WORDS, frames_text, number_text, share_text
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.training.evaluation import PairList
 
 MOST = 12

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from orchestrator.config.media import FPS
 from orchestrator.evaluation.audit import Audit, AuditStatus
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.figures import CLIP_AVERAGED, Figure
 from orchestrator.evaluation.report.words import STATUS_MEANING, STATUS_WORDS, frames_text, number_text
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.storage import redacted
 from orchestrator.training.chance import LearningState
 

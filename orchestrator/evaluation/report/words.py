@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from orchestrator.charts.style import minus
 from orchestrator.evaluation.audit import Audit, AuditStatus
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.figures import Figure
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.storage import redacted
 from orchestrator.training.chance import LearningState
 

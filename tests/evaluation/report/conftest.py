@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from orchestrator.data.corpus import Corpus
-from orchestrator.evaluation.evaluate import Evaluation, evaluate_here, plan_evaluation
+from orchestrator.evaluation.evaluate import evaluate_here, plan_evaluation
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.evaluation.towers import Towers
 from orchestrator.models import build_model
 from orchestrator.training.evaluation import PairList

@@ -8,11 +8,11 @@ from typing import Any
 
 from orchestrator.evaluation.audit import Audit, AuditStatus, ClipAudit
 from orchestrator.evaluation.clips import ClipReport
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.figures import Figure
 from orchestrator.evaluation.offsets import ClipOffset
 from orchestrator.evaluation.report import audit_advice, evaluation_advice
 from orchestrator.evaluation.report.advice import typical_offset
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.training.chance import LearningState, Verdict
 from orchestrator.training.comparison import Estimate
 

@@ -17,7 +17,6 @@ import pytest
 
 from orchestrator.evaluation.audit import Audit, AuditStatus, ClipAudit
 from orchestrator.evaluation.clips import Moment
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.figures import Figure
 from orchestrator.evaluation.report import (
     REPORT,
@@ -33,6 +32,7 @@ from orchestrator.evaluation.report import (
 )
 from orchestrator.evaluation.report.samples import MOST
 from orchestrator.evaluation.report.words import frames_text, short_name
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.training.chance import LearningState, Verdict
 from orchestrator.training.comparison import Estimate
 from tests.evaluation.report.test_advice import Control

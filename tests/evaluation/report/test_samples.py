@@ -16,11 +16,11 @@ from orchestrator.data.corpus import Corpus
 from orchestrator.data.manifest import write_manifest
 from orchestrator.data.shards import ShardKind
 from orchestrator.evaluation.audit import Audit, AuditStatus, ClipAudit
-from orchestrator.evaluation.evaluate import Evaluation
 from orchestrator.evaluation.report import Sample, audit_samples, evaluation_samples
 from orchestrator.evaluation.report.chosen import audit_choice, evaluation_choice, pair_accuracy
 from orchestrator.evaluation.report.samples import section
 from orchestrator.evaluation.report.sound import sound_of_mel
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.storage import open_folder
 from orchestrator.training.evaluation import PairList
 from tests.data.conftest import ClipArrays, manifest_row, write_shard
