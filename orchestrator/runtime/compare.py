@@ -14,6 +14,7 @@ from rich.console import Console
 
 from orchestrator.charts.comparison import comparison_chart
 from orchestrator.checkpoint import InspectReport, inspect, load_model
+from orchestrator.checkpoint.tensors import weights_hash
 from orchestrator.config.data import DataConfig
 from orchestrator.data.corpus import Corpus, SplitName
 from orchestrator.errors import DataError
@@ -78,23 +79,24 @@ def compare(
     frames = max(report.model.num_frames for report in reports)
     fixed = fixed_pairs(pair_list, corpus, split, frames, pairs, DataConfig())
     request = Request(stride, offsets, batch)
-    entries, shown = [], console or Console(quiet=True)
+    entries, meant, shown = [], [], console or Console(quiet=True)
     for name, checkpoint, report in zip(
         short_names(list(map(redacted, checkpoints))), checkpoints, reports, strict=True
     ):
         plan = plan_evaluation(centred(fixed, report.model.num_frames))
         model = load_model(checkpoint)
+        meant.append(weights_hash(model.state_dict()))
         judged = run_judging(name, plan, model, request, shown, device=device, workers=workers, gpus=gpus)
         frames, cosines = model.config.num_frames, cosines_of(plan, judged)
         entries.append(Entry(name, report.path, frames, fixed.hash, cosines, tuple(judged), report.parameters))
     compared = judge(entries, fixed, metric=metric, notes=_notes(corpus, reports))
     if shelf is not None:
-        told(shown, shelf.keep(_finding(compared)))
+        told(shown, shelf.keep(_finding(compared, meant)))
     return compared
 
 
-def _finding(found: Comparison) -> Finding:
-    asked = [*(standing.checkpoint for standing in found.standings), found.pairs_hash, found.metric]
+def _finding(found: Comparison, meant: Sequence[str]) -> Finding:
+    asked = [*meant, found.pairs_hash, found.metric]
     mark = hashlib.sha256("\n".join(asked).encode()).hexdigest()[:8]
     metrics = {
         f"{standing.name}/{name}": figure.value

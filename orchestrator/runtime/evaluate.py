@@ -111,8 +111,9 @@ def evaluate(
 
 
 def _finding(found: Evaluation, plan: Plan, judge: Judge, asked: Options) -> Finding:
-    # the same checkpoint on the same pairs is the same finding
-    mark = hashlib.sha256("\n".join([judge.name, found.pairs_hash, found.split]).encode()).hexdigest()[:8]
+    # the same weights, asked the same of the same pairs, are the same finding
+    meant = [judge.fingerprint, found.pairs_hash, found.split, str(asked.stride), str(asked.offsets)]
+    mark = hashlib.sha256("\n".join(meant).encode()).hexdigest()[:8]
     figures = {f"eval/{figure.name}": figure for figure in found.figures}
     ends = {f"{name}_{end}": getattr(one, end) for name, one in figures.items() for end in ("low", "high")}
     samples = evaluation_samples(plan.pair_list.clips.corpus, found, plan.pair_list)

@@ -7,11 +7,13 @@ another number of threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
 
 from orchestrator.checkpoint import ModelOption, is_complete, load_model, read_plain
+from orchestrator.checkpoint.tensors import weights_hash
 from orchestrator.config.schema import ScaleConfig
 from orchestrator.data.corpus import Corpus
 from orchestrator.data.work import ClipDone
@@ -52,6 +54,11 @@ class Judge:
         known = read_plain(checkpoint) if is_complete(checkpoint) else {}
         told = known.get("progress", {}).get("preparation")
         return cls(model, redacted(checkpoint), int(known.get("step", 0)), told)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights: a file may be replaced by another of the same name."""
+        return weights_hash(self.model.state_dict())
 
     def notes_on(self, corpus: Corpus) -> tuple[str, ...]:
         """After a check that it can judge a corpus at all: what a person should know before believing its figures.
