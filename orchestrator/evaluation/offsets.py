@@ -29,12 +29,14 @@ _LEAST_SHARE = 0.25
 """An offset counts only where it has this share of the windows of the offset that has most."""
 _AGREES = 1
 """Windows whose best offset is so many frames from the clip's agree with it."""
+_WRONG = 59
+"""Wrong alignments that are tried: a p value of 0.05 then rests on three of them."""
 _TURNS = 3
-"""Places of another clip's sound that are tried: neighbours would say nearly the same."""
+"""Places of another clip's sound that are tried, at least: more where there are few other clips, ..."""
+_APART = 3
+"""... but no nearer to one another than this, because neighbours say nearly the same."""
 _BLOCK = 16
 """Windows of a block of the clip's own sound that is put elsewhere."""
-_CUTS = 59
-"""How often that is done."""
 
 Floats = NDArray[np.float32]
 
@@ -117,7 +119,7 @@ def find_offset(
         clip: its embeddings.
         max_offset: frames to either side.
         windows: neighbours that are averaged before windows say whether they agree.
-        elsewhere: (A, E) embeddings of the sound of other clips, at least some 20, for the p value; without any, it is
+        elsewhere: (A, E) embeddings of the sound of other clips, best some 20, for the p value; without any, it is
             an approximation from the clip's own sound.
     """
     distances_VO = offset_distances(clip, max_offset)
@@ -163,27 +165,28 @@ def _wrong_confidences(clip: ClipEmbeddings, max_offset: int, elsewhere: Sequenc
     Best is the sound of other clips, in several places: then the clip's own confidence is one of many alike if its
     sound has nothing to do with it, and p values are even. Without any, the clip's own sound is cut into blocks in
     another order: how sounds follow one another must be kept, since sounds that run backwards fit no picture as well
-    as foreign ones do. On embeddings of wrong sound, 4 s long, 3 to 7% of
-    p values are at most 0.05 by the first, 9 to 13% by the second; and a third where the sound ran backwards.
+    as foreign ones do. On embeddings of wrong sound, 4 s long, 3 to 7% of p values are at most 0.05 by the first, 9 to
+    16% by the second; and a third where the sound ran backwards. Few other clips say less than many.
     """
     count, sounds = len(clip.audio_starts), elsewhere or [clip.audio_AE]
     curves = []
     for sound_AE in sounds if count else ():
         here = ClipEmbeddings(clip.video_starts, clip.vision_VE, clip.audio_starts, sound_AE, clip.unit)
-        orders = _turned(count, len(sound_AE)) if elsewhere else _cut(count)
+        orders = _turned(count, len(sound_AE), len(elsewhere)) if elsewhere else _cut(count)
         curves += [mean_curve(_at_offsets(here, order, max_offset)) for order in orders]
     return np.array([_depth(curve) for curve in curves if not np.isnan(curve).all()], np.float32)
 
 
-def _turned(count: int, length: int) -> list[NDArray[np.int64]]:
+def _turned(count: int, length: int, clips: int) -> list[NDArray[np.int64]]:
     """Another clip's windows of sound, from several places on, around its end as often as needed."""
-    return [(np.arange(count) + turn * length // _TURNS) % length for turn in range(_TURNS)] if length else []
+    turns = max(_TURNS, min(-(-_WRONG // clips), length // _APART))
+    return [(np.arange(count) + turn * length // turns) % length for turn in range(turns)] if length else []
 
 
 def _cut(count: int) -> list[NDArray[np.int64]]:
     """The clip's own windows of sound in blocks, which are exchanged; the same every time."""
     rng, found = np.random.default_rng(0), []
-    for _ in range(_CUTS):
+    for _ in range(_WRONG):
         turned = np.roll(np.arange(count), rng.integers(count))
         blocks = np.array_split(turned, max(2, round(count / _BLOCK)))
         found.append(np.concatenate([blocks[place] for place in rng.permutation(len(blocks))]))

@@ -19,7 +19,7 @@ from orchestrator.evaluation.estimate import Estimate
 from orchestrator.evaluation.offsets import ClipOffset
 
 FITS_P = 0.05
-"""A clip fits when its own sound elsewhere fits as well at most this often: one in twenty of foreign sounds passes."""
+"""A clip fits when sound from elsewhere fits as well at most this often: one in twenty of foreign sounds passes."""
 FITS_AGREEMENT = 0.4
 """... and when that share of its windows say so by themselves. Windows that guess agree in 3 of 31 cases; one loud
 passage can carry the mean of a whole clip, but not the others' votes."""
@@ -133,7 +133,7 @@ def judge_finding(found: Finding, before_s: float, crowd: Crowd) -> Judgement:
 
 
 def fits(report: ClipReport) -> bool:
-    """Whether a clip fits somewhere clearly better than with its own sound elsewhere."""
+    """Whether a clip fits somewhere clearly better than with sound from elsewhere."""
     found = report.offset
     return found is not None and found.p_value <= FITS_P and found.agreement >= FITS_AGREEMENT
 
@@ -207,7 +207,7 @@ def _of_report(report: ClipReport, before_s: float, crowd: Crowd) -> Judgement:
 
 
 def _unfit(found: ClipOffset, before_s: float, crowd: Crowd, figures: str) -> Judgement:
-    why = f"no offset fits clearly better than its own sound elsewhere ({figures})"
+    why = f"no offset fits clearly better than sound from elsewhere ({figures})"
     sure, hopeless = 1 - found.p_value, found.p_value > DOUBT_P and found.agreement < DOUBT_AGREEMENT
     if hopeless and crowd.strong and crowd.fit >= MOST_FIT:
         why = f"{why}, but {_share(crowd.fit)} of the corpus's clips fit"
