@@ -33,7 +33,9 @@ _STEPS = 2
 
 
 def furnish(folder: Path) -> None:
-    """Files of weights and the presets, as a person has them at the beginning."""
+    """Files of weights, presets and generated videos, as a person has them at the beginning."""
+    for name in _VIDEOS:
+        write_talk(folder / name, frames=72)
     for names, weights in ((FILES, stable_weights()), (OTHERS, other_weights())):
         for name in names:
             torch.save({"state_dict": weights}, folder / name)
@@ -44,9 +46,7 @@ def furnish(folder: Path) -> None:
 
 
 def finish(folder: Path, corpus: Path) -> None:
-    """What the commands would have made by and by: an audited corpus, states, a run's checkpoint, generated videos."""
-    for name in _VIDEOS:
-        write_talk(folder / name, frames=72)
+    """What the commands would have made by and by: an audited corpus, states, a run's checkpoint."""
     for name in _CORPORA:
         shutil.copytree(corpus, folder / name)
         prepared = open_folder(folder / name)

@@ -129,4 +129,5 @@ def test_the_readmes_commands_lead_from_videos_to_a_file(
 def _shorter(words: Sequence[str]) -> list[str]:
     """The same command with fewer steps and pairs; the checkpoint is the last of so few steps."""
     numbers = {"20000": "4", CHECKPOINT: "runs/first/step-000000002"}
-    return [*(numbers.get(word, word) for word in words), *(["--pairs", "4"] if words[0] == "evaluate" else [])]
+    fewer = ["--pairs", "4"] if words[0] in ("evaluate", "compare") else []
+    return [*(numbers.get(word, word) for word in words), *fewer]
