@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ import torch
 import orchestrator
 from orchestrator.config.model import AnyModelConfig
 from orchestrator.data.corpus import Corpus
+from orchestrator.data.manifest import read_manifest, write_manifest
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.models import build_model
 from orchestrator.runtime.recording import Shelf
+from orchestrator.storage import open_folder
 from orchestrator.tracking import find_run
 from orchestrator.training.evaluation import PairList, evaluate_pairs
 
@@ -88,6 +92,28 @@ def test_a_refused_corpus_leaves_nothing(
     monkeypatch.chdir(copy)
     with pytest.raises(ConfigError, match="temporary copy"):
         Shelf.under("runs")
+
+
+def test_figures_are_told_by_speaker_language_and_source(
+    weights: Path, tiny_corpus: Path, tiny_model_config: AnyModelConfig, tmp_path: Path
+) -> None:
+    folder = open_folder(shutil.copytree(tiny_corpus, tmp_path / "corpus"))
+    rows = read_manifest(folder)
+    spoken = {row.speaker: "en" if number % 2 else "de" for number, row in enumerate(rows[::2])}
+    write_manifest(folder, [replace(row, language=spoken[row.speaker], tag="ours") for row in rows])
+    found = orchestrator.evaluate(
+        weights, tmp_path / "corpus", split="all", pairs=64, workers=0, model_config=tiny_model_config
+    )
+    assert set(found.groups) == {"speaker", "language"}, "there is but one source"
+    assert set(found.groups["language"]) == {"de", "en"} and set(found.groups["speaker"]) == set(spoken)
+    listed = PairList.of(Corpus.open(tmp_path / "corpus"), "all", 5, 64)
+    for language, figures in found.groups["language"].items():
+        mine = [n for n, pair in enumerate(listed.pairs) if found.rows[pair.clip].language == language]
+        right = [(found.cosines[n] > 0.5) == bool(listed.pairs[n].label) for n in mine]
+        named = {figure.name: figure for figure in figures}
+        assert named["accuracy"].value == pytest.approx(sum(right) / len(right))
+        assert 0 <= named["accuracy"].low <= named["accuracy"].value <= named["accuracy"].high <= 1
+        assert named["clip_offset_accuracy_within_1"].chance == pytest.approx(3 / 31)
 
 
 def _close(here: object, there: object) -> bool:
