@@ -11,9 +11,12 @@ from rich.table import Table
 from orchestrator.cli.console import (
     AsJson,
     ConfigFile,
+    Gpus,
     ModelFile,
     Overrides,
     Prepared,
+    Stride,
+    Workers,
     model_in,
     out,
     print_card,
@@ -25,15 +28,10 @@ from orchestrator.cli.console import (
 _NAMED = 10
 Name = Annotated[str, typer.Option("--name", help="The bootstrap's name: the same name continues the same one.")]
 Reach = Annotated[int, typer.Option(min=5, max=125, help="Frames to either side that are tried.")]
-Stride = Annotated[int, typer.Option(min=1, help="Frames from window to window: more is faster and less sure.")]
 Reject = Annotated[
     list[str] | None,
     typer.Option("--reject", metavar="STATUS", help="Reject clips of this status, instead of those by default."),
 ]
-Workers = Annotated[
-    int | None, typer.Option(min=0, help="Tasks at a time on Ray; 0: in this process, as where RAY_ADDRESS is not set.")
-]
-Gpus = Annotated[float, typer.Option(min=0, help="GPUs, or a share of one, for each task.")]
 
 
 def audit(

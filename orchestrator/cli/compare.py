@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.cli.console import AsJson, out, print_json, print_lines, print_notes
-from orchestrator.cli.evaluate import Experiment, Gpus, Record, Storage, Tracking, Workers
+from orchestrator.cli.console import AsJson, Gpus, Stride, Workers, out, print_json, print_lines, print_notes
+from orchestrator.cli.evaluate import Data, Experiment, PairFile, Pairs, Record, Split, Storage, Tracking
 
 if TYPE_CHECKING:
     from orchestrator.evaluation.compare import Comparison
@@ -20,15 +19,13 @@ if TYPE_CHECKING:
 
 def compare(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Checkpoints, two or more; also URIs.")],
-    data: Annotated[str, typer.Option("--data", help="The folder that `prepare` wrote; also a URI.")],
-    split: Annotated[Literal["val", "train", "all"], typer.Option(help="Which clips.")] = "val",
-    pairs: Annotated[int, typer.Option(min=2, help="Balanced pairs to judge.")] = 2048,
-    pair_list: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A stored list of pairs; a missing file is written.")
-    ] = None,
+    data: Data,
+    split: Split = "val",
+    pairs: Pairs = 2048,
+    pair_list: PairFile = None,
     metric: Annotated[Literal["auc", "accuracy", "loss"], typer.Option(help="The figure that counts.")] = "auc",
     offsets: Annotated[bool, typer.Option(help="Compare how often the A/V offset is found, too; slower.")] = True,
-    stride: Annotated[int, typer.Option(min=1, help="Frames between windows, for offsets; more is faster.")] = 1,
+    stride: Stride = 1,
     workers: Workers = None,
     gpus: Gpus = 0,
     storage: Storage = "runs",

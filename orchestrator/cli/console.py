@@ -29,6 +29,11 @@ ModelFile = Annotated[
 ]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; LatentSync's own files load too.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[a.b=c]...", help="Settings that replace the file's.")]
+Stride = Annotated[int, typer.Option(min=1, help="Frames from window to window: more is faster and less sure.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Tasks at a time on Ray; 0: in this process, as where RAY_ADDRESS is not set.")
+]
+Gpus = Annotated[float, typer.Option("--gpus", min=0, help="GPUs, or a share of one, that each task takes.")]
 NameOrNone = Annotated[str | None, typer.Option("--name", help="The run's name, to tell a start from a continuation.")]
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli import manifest
-from orchestrator.cli.console import AsJson, Prepared, out, print_card, print_json, print_notes
+from orchestrator.cli.console import AsJson, Gpus, Prepared, out, print_card, print_json, print_notes
 
 app = typer.Typer(no_args_is_help=True, help="Look at prepared data.")
 Videos = Annotated[
@@ -26,7 +26,6 @@ Speaker = Annotated[
     str, typer.Option(help="How the speaker is told: auto (by the layout), folder, parent, file, regex:PATTERN.")
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting.")]
-Gpus = Annotated[float, typer.Option("--gpus", min=0, help="GPUs, or a share of one, that each task takes.")]
 
 
 def align(

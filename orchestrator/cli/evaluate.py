@@ -10,16 +10,25 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cli.console import AsJson, Checkpoint, ModelFile, model_in, out, print_json, print_notes
+from orchestrator.cli.console import (
+    AsJson,
+    Checkpoint,
+    Gpus,
+    ModelFile,
+    Stride,
+    Workers,
+    model_in,
+    out,
+    print_json,
+    print_notes,
+)
 
-Prepared = Annotated[str, typer.Option("--data", metavar="DIR", help="The folder or URI that `prepare` wrote.")]
+Data = Annotated[str, typer.Option("--data", metavar="DIR", help="The folder or URI that `prepare` wrote.")]
 Split = Annotated[Literal["val", "train", "all"], typer.Option(help="Which clips.")]
-Stride = Annotated[int, typer.Option(min=1, help="Frames from one window to the next, for offsets; more is faster.")]
-Workers = Annotated[
-    int | None,
-    typer.Option(min=0, help="Tasks at a time on Ray; 0: in this process, as where RAY_ADDRESS is not set."),
+Pairs = Annotated[int, typer.Option(min=2, help="Balanced pairs to judge.")]
+PairFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A stored list of pairs; a missing file is written.")
 ]
-Gpus = Annotated[float, typer.Option("--gpus", min=0, help="GPUs, or a share of one, that each task takes.")]
 Storage = Annotated[str, typer.Option(help="The folder or URI of runs: the report goes there, into `findings`.")]
 Tracking = Annotated[str | None, typer.Option(metavar="URI", help="The tracking store, as `tracking.uri` of a run.")]
 Experiment = Annotated[str, typer.Option(help="The MLflow experiment.")]
@@ -32,12 +41,10 @@ _SHOWN = tuple(f"{_MANY}{windows}_within_1" for windows in (5, 10, 15))
 
 def evaluate(
     file: Checkpoint,
-    data: Prepared,
+    data: Data,
     split: Split = "val",
-    pairs: Annotated[int, typer.Option(min=2, help="Balanced pairs to judge.")] = 2048,
-    pair_list: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A stored list of pairs; a missing file is written.")
-    ] = None,
+    pairs: Pairs = 2048,
+    pair_list: PairFile = None,
     offsets: Annotated[bool, typer.Option("--offsets/--pairs-only", help="Look for every clip's offset, too.")] = True,
     stride: Stride = 1,
     controls: Annotated[bool, typer.Option("--controls", help="Outcomes that are known: leaks show in them.")] = False,

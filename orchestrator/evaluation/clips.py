@@ -101,7 +101,8 @@ def judge_clip(
     length, seconds = towers.num_frames, clip.num_frames / FPS
     grid = clip.video_starts(length, stride) if offsets else np.zeros(0, np.int64)
     video = np.unique(np.concatenate([grid, [pair.frame_start for pair in pairs]])).astype(np.int64)
-    audio = clip.audio_starts(length, max_offset)
+    heard = np.unique([pair.audio_start for pair in pairs]).astype(np.int64)
+    audio = clip.audio_starts(length, max_offset) if offsets else heard
     embeds = towers.embed(clip, video, audio)
     cosines = embeds.cosines(*zip(*pairs, strict=True)) if pairs else np.zeros(0, np.float32)
     sums = _directions(embeds, pairs)
@@ -143,6 +144,6 @@ def _directions(embeds: ClipEmbeddings, pairs: Sequence[Pair]) -> tuple[tuple[fl
     if not pairs:
         return ()
     video = np.searchsorted(embeds.video_starts, [pair.frame_start for pair in pairs])
-    audio = np.array([pair.audio_start for pair in pairs]) - embeds.audio_starts[0]
+    audio = np.searchsorted(embeds.audio_starts, [pair.audio_start for pair in pairs])
     towers = (embeds.vision_VE[video], embeds.audio_AE[audio])
     return tuple(tuple(direction_sums(torch.from_numpy(of)).tolist()) for of in towers)

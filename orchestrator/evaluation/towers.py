@@ -37,7 +37,7 @@ class ClipEmbeddings:
     vision_VE: Floats
     """Their embeddings."""
     audio_starts: Ints
-    """(A,) the frame at which each window of the sound starts, ascending, without a gap."""
+    """(A,) the frame at which each window of the sound starts, ascending; for offsets, without a gap."""
     audio_AE: Floats
     """Their embeddings."""
     unit: bool = True
@@ -56,7 +56,7 @@ class ClipEmbeddings:
     def cosines(self, video: Sequence[int], audio: Sequence[int]) -> Floats:
         """(B,) cosines of pairs of windows, given by their first frames, which must be among the starts."""
         vision = self.vision_VE[np.searchsorted(self.video_starts, np.asarray(video, np.int64))]
-        speech = self.audio_AE[np.asarray(audio, np.int64) - self.audio_starts[0]]
+        speech = self.audio_AE[np.searchsorted(self.audio_starts, np.asarray(audio, np.int64))]
         lengths = np.linalg.norm(vision, axis=1) * np.linalg.norm(speech, axis=1)
         return np.asarray((vision * speech).sum(1) / np.maximum(lengths, 1e-12), np.float32)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -46,7 +45,7 @@ from orchestrator.runtime.recording import Shelf
 from orchestrator.runtime.stage import run_here, run_stage
 from orchestrator.runtime.units import TaskShape
 from orchestrator.storage import Location, redacted
-from orchestrator.tracking import RunWriter, resolve_uri
+from orchestrator.tracking import RunWriter
 from orchestrator.training.fitting import check_fits
 
 _UNITS_PER_WORKER = 4
@@ -137,7 +136,8 @@ def audit(
     """
     ask, record = ask or Ask(), record or Record()
     console = console or Console(quiet=True)
-    uri = resolve_uri(record.tracking_uri, record.storage, os.environ)
+    shelf = Shelf.under(record.storage, record.tracking_uri, record.experiment)
+    uri = shelf.tracking_uri
     describe(kind="audit", folder=redacted(data))
     plan = plan_audit(Corpus.open(data), ask.split)
     found = look(plan, checkpoint, ask, console)
@@ -145,7 +145,6 @@ def audit(
     page = audit_page(plan, found)
     with _writer(record, name, uri, plan, clock) as writer:
         record_audit(writer, found, ask, page)
-        shelf = Shelf(record.storage)
         shelf.put(name, {REPORT: page.encode("utf-8", "replace")})
         version = None
         if write:

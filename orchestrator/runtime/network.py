@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import ray
@@ -31,6 +31,11 @@ class HereTowers:
     """Windows that go through a tower at once."""
 
     def __call__(self) -> Towers:
+        return self._built
+
+    @cached_property
+    def _built(self) -> Towers:
+        """The same for all units, which then embed only once what they have in common."""
         return _towers(self.model, self.device, self.batch)
 
 

@@ -93,8 +93,9 @@ class Shelf:
             OrchestratorError: either cannot be written.
         """
         pictures = {name: _png(one) for name, one in finding.pictures.items()}
-        self.put(finding.name, {**_files(finding), **pictures})
-        run_id, folder = self._record(finding), redacted(self.folder(finding.name))
+        files = _files(finding)
+        self.put(finding.name, {**files, **pictures})
+        run_id, folder = self._record(finding, files), redacted(self.folder(finding.name))
         describe(kind=finding.kind, run=finding.name, folder=folder, mlflow_run_id=run_id)
         page = REPORT if finding.page is not None else f"{finding.kind}.json"
         return Kept(f"{folder}/{page}", run_id, self.tracking_uri)
@@ -109,14 +110,14 @@ class Shelf:
         for file_name, content in files.items():
             folder.write(file_name, content)
 
-    def _record(self, finding: Finding) -> str:
+    def _record(self, finding: Finding, files: Mapping[str, bytes]) -> str:
         tags, name = {"kind": finding.kind, **finding.tags}, finding.name
         with RunWriter.start(self.tracking_uri, self.experiment, name, name, tags=tags) as writer:
             writer.log_params(finding.facts)
             writer.log_metrics(finding.metrics, finding.step)
             for file_name, figure in finding.pictures.items():
                 writer.log_figure(figure, f"charts/{file_name}")
-            for file_name, content in _files(finding).items():
+            for file_name, content in files.items():
                 writer.log_text(content.decode(), f"{finding.kind}/{file_name}")
             return writer.run_id
 
