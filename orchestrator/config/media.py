@@ -26,3 +26,8 @@ def mel_columns(num_frames: int) -> int:
 def mel_start(frame: int) -> int:
     """The first mel column of a window that starts at video frame `frame`: int(3.2 * frame)."""
     return frame * 16 // 5
+
+
+def mel_shift(seconds: float) -> int:
+    """A time in whole mel columns, the nearest: sound is moved by whole columns."""
+    return round(seconds * SAMPLE_RATE / HOP)

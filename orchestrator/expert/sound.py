@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from orchestrator.config.media import HOP, N_MELS, SAMPLE_RATE, mel_columns, mel_start
+from orchestrator.config.media import N_MELS, mel_columns, mel_shift, mel_start
 from orchestrator.config.model import AnyModelConfig, input_shape
 from orchestrator.data.media.features import log_mel
 from orchestrator.errors import DataError
@@ -42,7 +42,7 @@ def mel_windows(wave: Tensor, starts: Sequence[int] | Tensor, num_frames: int, a
         raise DataError(message, reason="bad_window", hint="give one start per wave, or several for one wave")
     waves = wave.to("cpu", torch.float32)
     mels = [log_mel(waves)] * len(firsts) if wave.ndim == 1 else [log_mel(each) for each in waves]
-    offset = round(av_offset_s * SAMPLE_RATE / HOP)
+    offset = mel_shift(av_offset_s)
     return torch.stack([_cut(mel, first, num_frames, offset) for mel, first in zip(mels, firsts, strict=True)])
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.config.media import FPS, HOP, SAMPLE_RATE, mel_columns, mel_start
+from orchestrator.config.media import FPS, mel_columns, mel_shift, mel_start
 from orchestrator.data.claim import read_claim
 from orchestrator.data.corpus.cache import ShardCache
 from orchestrator.data.manifest import ManifestRow, read_manifest
@@ -240,7 +240,7 @@ class CorpusSplit:
 
 def offset_columns(clip: ManifestRow) -> int:
     """The clip's A/V offset in mel columns: how much later the sound stands than the picture that it belongs to."""
-    return round(clip.av_offset_s * SAMPLE_RATE / HOP)
+    return mel_shift(clip.av_offset_s)
 
 
 def usable_frames(clip: ManifestRow) -> tuple[int, int]:

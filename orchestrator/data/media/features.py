@@ -19,12 +19,16 @@ from torchaudio.transforms import MelSpectrogram
 from orchestrator.config.media import HOP, N_MELS, SAMPLE_RATE
 from orchestrator.errors import DataError
 
-_WINDOW = 800
-_PREEMPHASIS = 0.97
+WINDOW = 800
+"""Samples of one spectrum."""
+LOWEST_HZ, HIGHEST_HZ = 55.0, 7600.0
+"""What the mel bins reach over."""
+PREEMPHASIS = 0.97
+REFERENCE_DB = 20.0
+RANGE_DB = 100.0
+LIMIT = 4.0
+"""A mel lies in [-LIMIT, LIMIT]; silence is at the lower end."""
 _FLOOR = 1e-5
-_REFERENCE_DB = 20.0
-_RANGE_DB = 100.0
-_LIMIT = 4.0
 _BLOCK = 1024
 """Columns computed at once: the spectra of a long clip in double would fill the memory."""
 
@@ -60,13 +64,13 @@ def resize_frames(frames_TCHW: Tensor, size: int) -> Tensor:
 
 def _block(wave: Tensor, first: int, end: int) -> Tensor:
     """The columns [first, end): computed from their own stretch of the wave, with zeros beyond its ends."""
-    reach = _WINDOW // 2
+    reach = WINDOW // 2
     start, stop = first * HOP - reach, (end - 1) * HOP + reach
     inside = wave[max(start - 1, 0) : min(stop, wave.numel())].double()
-    emphasised = preemphasis(inside, _PREEMPHASIS)[1 if start > 0 else 0 :]
+    emphasised = preemphasis(inside, PREEMPHASIS)[1 if start > 0 else 0 :]
     padded = F.pad(emphasised, (max(-start, 0), max(stop - wave.numel(), 0)))
-    decibel = 20 * torch.log10(_mel_transform()(padded).clamp_min(_FLOOR)) - _REFERENCE_DB
-    return (2 * _LIMIT * (decibel + _RANGE_DB) / _RANGE_DB - _LIMIT).clamp(-_LIMIT, _LIMIT).float()
+    decibel = 20 * torch.log10(_mel_transform()(padded).clamp_min(_FLOOR)) - REFERENCE_DB
+    return (2 * LIMIT * (decibel + RANGE_DB) / RANGE_DB - LIMIT).clamp(-LIMIT, LIMIT).float()
 
 
 @cache
@@ -77,11 +81,11 @@ def _mel_transform() -> MelSpectrogram:
     """
     return MelSpectrogram(
         SAMPLE_RATE,
-        n_fft=_WINDOW,
-        win_length=_WINDOW,
+        n_fft=WINDOW,
+        win_length=WINDOW,
         hop_length=HOP,
-        f_min=55.0,
-        f_max=7600.0,
+        f_min=LOWEST_HZ,
+        f_max=HIGHEST_HZ,
         n_mels=N_MELS,
         power=1.0,
         center=False,  # `_block` pads

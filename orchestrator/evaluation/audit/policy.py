@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.config.media import FPS, HOP, SAMPLE_RATE
+from orchestrator.config.media import FPS, HOP, SAMPLE_RATE, mel_shift
 from orchestrator.evaluation.audit.results import AuditStatus, ClipAudit
 from orchestrator.evaluation.clips import ClipReport, Moment
 from orchestrator.evaluation.estimate import Estimate
@@ -167,7 +167,7 @@ def common_offset(clips: Iterable[ClipAudit]) -> float | None:
 
 def moved(before_s: float, frames: float) -> float:
     """An offset later by so many frames, to the nearest column of the mel: the data moves by whole ones."""
-    return round((before_s + frames / FPS) * SAMPLE_RATE / HOP) * HOP / SAMPLE_RATE
+    return mel_shift(before_s + frames / FPS) * HOP / SAMPLE_RATE
 
 
 def _sign(signs: Signs) -> tuple[AuditStatus, str] | None:

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.data.corpus import CorpusSplit
+from orchestrator.data.media.features import LIMIT
 from orchestrator.data.stream import Sample
 from orchestrator.evaluation.material import Material, of_corpus
 from orchestrator.evaluation.towers import ClipEmbeddings, Towers
 
-SILENCE = -4.0
+SILENCE = -LIMIT
 """What `log_mel` gives for a wave of zeros."""
 
 Floats = NDArray[np.float32]

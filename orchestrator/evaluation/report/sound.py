@@ -17,10 +17,16 @@ from torch import Tensor
 from torchaudio.functional import deemphasis, griffinlim, melscale_fbanks
 
 from orchestrator.config.media import HOP, N_MELS, SAMPLE_RATE
+from orchestrator.data.media.features import (
+    HIGHEST_HZ,
+    LIMIT,
+    LOWEST_HZ,
+    PREEMPHASIS,
+    RANGE_DB,
+    REFERENCE_DB,
+    WINDOW,
+)
 
-# What `data.media.features.log_mel` does; the tests hold the two against each other.
-_WINDOW, _LOWEST, _HIGHEST = 800, 55.0, 7600.0
-_PREEMPHASIS, _REFERENCE_DB, _RANGE_DB, _LIMIT = 0.97, 20.0, 100.0, 4.0
 _ITERATIONS, _STEPS = 32, 60
 _SEED = 0
 _LOUDEST = 0.95
@@ -39,15 +45,15 @@ def sound_of_mel(mel_ML: NDArray[np.float32]) -> NDArray[np.float32]:
     magnitudes_FL = _spectrum(torch.from_numpy(np.array(mel_ML, np.float32)))
     if not length or not magnitudes_FL.any():
         return np.zeros(length, np.float32)
-    wave = deemphasis(_with_phases(magnitudes_FL, length), _PREEMPHASIS)
+    wave = deemphasis(_with_phases(magnitudes_FL, length), PREEMPHASIS)
     wave = wave * min(1.0, _LOUDEST / max(float(wave.abs().max()), 1e-9))
     return np.asarray(wave.numpy(), np.float32)
 
 
 def _spectrum(mel_ML: Tensor) -> Tensor:
     """(F, L) magnitudes, nowhere negative, whose mel is nearest: a few multiplicative steps."""
-    decibel = (mel_ML + _LIMIT) * _RANGE_DB / (2 * _LIMIT) - _RANGE_DB + _REFERENCE_DB
-    wanted_ML = torch.where(mel_ML > -_LIMIT, 10 ** (decibel / 20), torch.zeros(()))
+    decibel = (mel_ML + LIMIT) * RANGE_DB / (2 * LIMIT) - RANGE_DB + REFERENCE_DB
+    wanted_ML = torch.where(mel_ML > -LIMIT, 10 ** (decibel / 20), torch.zeros(()))
     bank_MF = _bank()
     found_FL, target_FL = bank_MF.T @ wanted_ML, bank_MF.T @ wanted_ML
     for _ in range(_STEPS):
@@ -61,10 +67,10 @@ def _with_phases(magnitudes_FL: Tensor, length: int) -> Tensor:
         torch.manual_seed(_SEED)
         return griffinlim(
             magnitudes_FL,
-            torch.hann_window(_WINDOW),
-            n_fft=_WINDOW,
+            torch.hann_window(WINDOW),
+            n_fft=WINDOW,
             hop_length=HOP,
-            win_length=_WINDOW,
+            win_length=WINDOW,
             power=1.0,
             n_iter=_ITERATIONS,
             momentum=0.99,
@@ -76,5 +82,5 @@ def _with_phases(magnitudes_FL: Tensor, length: int) -> Tensor:
 @cache
 def _bank() -> Tensor:
     """(M, F): how much of each frequency a mel bin holds."""
-    frequencies = _WINDOW // 2 + 1
-    return melscale_fbanks(frequencies, _LOWEST, _HIGHEST, N_MELS, SAMPLE_RATE, norm="slaney", mel_scale="slaney").T
+    frequencies = WINDOW // 2 + 1
+    return melscale_fbanks(frequencies, LOWEST_HZ, HIGHEST_HZ, N_MELS, SAMPLE_RATE, norm="slaney", mel_scale="slaney").T
